@@ -1,0 +1,200 @@
+"""A whole federation: the numbers that the series promises, drop-outs at every step, and refusals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.unit.federated.conftest import accuracy
+from twopm_kit import errors
+from twopm_kit.federated import Criteria, LocalNetwork
+
+
+@pytest.fixture(scope="module")
+def run(hospitals):
+    from tests.unit.federated.conftest import Classifier
+
+    network = LocalNetwork(hospitals)
+    events = []
+    result = network.run(Classifier(), drop={2: ["hospital-4"]}, observe=events.append)
+    return network, result, events
+
+
+def test_accuracy_with_a_dropped_node_is_close_to_centralised_training(run, patients, classifier):
+    train, test = patients
+    _, result, _ = run
+    central = classifier(8)
+    state = central.initial_state()
+    for number in range(1, 9):
+        update = central.for_node("everybody").local_update(state, train, number)
+        state = central.merge(state, _clear(update))
+    federated = accuracy(result.state, test)
+    assert federated >= 0.95
+    assert abs(federated - accuracy(state, test)) <= 0.01
+
+
+def _clear(update):
+    from twopm_kit.secagg import Decoded
+
+    return Decoded(update.values, update.weight, update.metrics, update.metric_weight, 0.0)
+
+
+def test_weights_equal_averaging_in_clear_within_the_quantisation_step(hospitals, classifier):
+    network = LocalNetwork(hospitals)
+    drop = {1: ["hospital-2"]}
+    masked = network.run(classifier(1), drop=drop)
+    clear = network.run_in_clear(classifier(1), drop=drop)
+    step = classifier(1).round_config().step
+    for name, value in clear.state.items():
+        assert np.abs(masked.state[name] - value).max() <= step
+    assert clear.rounds[0].survivors == tuple(n for n in network.names if n != "hospital-2")
+    for metric, value in clear.rounds[0].metrics.items():
+        assert masked.rounds[0].metrics[metric] == pytest.approx(value, abs=1e-3)
+
+
+def test_every_node_sees_the_same_model_on_its_own(run):
+    network, result, _ = run
+    for node in network.nodes:
+        for name, value in result.state.items():
+            assert np.array_equal(node.state[name], value)
+
+
+def test_the_story_is_complete(run):
+    network, result, events = run
+    assert len(result.rounds) == 8
+    assert result.rounds[1].survivors == ("hospital-1", "hospital-2", "hospital-3", "hospital-5") or set(
+        result.rounds[1].survivors
+    ) == set(network.names) - {"hospital-4"}
+    assert [e.node for e in events if e.status == "dropped" and e.step == "submit"] == ["hospital-4"]
+    history = result.history
+    assert list(history.index) == list(range(1, 9))
+    assert history.loc[2, "dropped"] == "hospital-4"
+    assert history["accuracy"].between(0, 1).all()
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert result.gas.loc["coordinator", "total"] > 0
+    assert result.gas.to_numpy().sum() == 2 * sum(e.gas for e in events)
+    assert set(result.state_dict) == {"weight", "bias"}
+
+
+def test_what_the_contract_holds_says_nothing_about_the_sum(run):
+    _, result, _ = run
+    record = result.rounds[0]
+    different = [masked != word for masked, word in zip(record.masked_sum, record.words, strict=True)]
+    assert all(different)
+    # A masked element is uniform in the field; an honest sum has its two highest bits of each lane clear.
+    guard = int("C0000000" * 8, 16)
+    assert any(masked & guard for masked in record.masked_sum)
+    assert not any(word & guard for word in record.words)
+
+
+@pytest.mark.parametrize("step", ["share", "submit", "open", "attest"])
+def test_two_of_five_may_fall_silent_at_any_step(hospitals, classifier, step):
+    network = LocalNetwork(hospitals)
+    drop = {1: {step: ["hospital-1", "hospital-5"]}}
+    result = network.run(classifier(1), drop=drop)
+    clear = network.run_in_clear(classifier(1), drop=drop)
+    assert result.rounds[0].status == "done"
+    for name, value in clear.state.items():
+        assert np.abs(result.state[name] - value).max() <= classifier(1).round_config().step
+
+
+@pytest.mark.parametrize("step", ["share", "submit", "open", "attest"])
+def test_one_more_ends_the_round_cleanly_and_the_next_one_works(hospitals, classifier, step):
+    network = LocalNetwork(hospitals)
+    lost = ["hospital-1", "hospital-3", "hospital-5"]
+    result = network.run(classifier(2), drop={1: {step: lost}})
+    assert [r.status for r in result.rounds] == ["aborted", "done"]
+    assert result.rounds[0].reason
+    assert result.rounds[0].words == ()
+    assert len(result.rounds[1].survivors) == 5
+
+
+def test_a_run_without_a_single_round_says_so(hospitals, classifier):
+    network = LocalNetwork(hospitals)
+    with pytest.raises(errors.RoundAborted, match="no round"):
+        network.run(classifier(1), drop={1: ["hospital-1", "hospital-3", "hospital-5"]})
+
+
+def test_criteria_keep_a_node_out_and_the_stake_comes_back(hospitals, classifier):
+    smallest = min(hospitals, key=lambda name: len(hospitals[name]))
+    rows = len(hospitals[smallest]) + 1
+    network = LocalNetwork(hospitals)
+    before = {n.name: network.chain.balance(n.account) for n in network.nodes}
+    events = []
+    stake = 10**18
+    task = classifier(1, criteria=Criteria(min_rows=rows, min_stake=stake))
+    result = network.run(task, observe=events.append)
+    refused = [e for e in events if e.status == "refused"]
+    assert [e.node for e in refused if e.step == "join"] == [
+        name for name in network.names if len(hospitals[name]) < rows
+    ]
+    assert "too few rows" in refused[0].detail
+    assert smallest not in result.rounds[0].members
+    for node in network.nodes:
+        assert before[node.name] - network.chain.balance(node.account) < stake // 10
+
+
+def test_allow_list(hospitals, classifier):
+    network = LocalNetwork(hospitals)
+    allowed = tuple(node.account.address for node in network.nodes[:4])
+    result = network.run(classifier(1, criteria=Criteria(allow_list=allowed)))
+    assert set(result.rounds[0].members) == set(network.names[:4])
+
+
+def test_too_few_nodes(hospitals, classifier):
+    few = dict(list(hospitals.items())[:2])
+    with pytest.raises(errors.RoundAborted, match="are needed"):
+        LocalNetwork(few).run(classifier(1))
+    with pytest.raises(errors.TaskError, match="at least 2"):
+        LocalNetwork(list(hospitals.values())[:1])
+
+
+def test_frames_that_are_no_frames(hospitals):
+    with pytest.raises(errors.TaskError, match="DataFrame"):
+        LocalNetwork([next(iter(hospitals.values())), [1, 2, 3]])
+    frame = pd.concat(hospitals.values())
+    with pytest.raises(errors.TaskError, match="n_nodes"):
+        LocalNetwork(frame)
+    assert len(LocalNetwork(frame, n_nodes=4).nodes) == 4
+
+
+@pytest.mark.parametrize(
+    "drop", [{0: ["hospital-1"]}, {1: ["nobody"]}, {1: [99]}, {1: {"sleep": ["hospital-1"]}}]
+)
+def test_an_impossible_plan_is_refused_before_anything_happens(hospitals, classifier, drop):
+    network = LocalNetwork(hospitals)
+    spent = network.chain.ledger.total()
+    with pytest.raises(errors.TaskError):
+        network.run(classifier(1), drop=drop)
+    assert network.chain.ledger.total() == spent
+
+
+def test_a_model_beyond_calldata_is_refused_before_anything_happens(hospitals):
+    import torch
+
+    from tests.unit.federated.conftest import Classifier
+
+    class Large(Classifier):
+        def __init__(self):
+            super().__init__(1)
+            self.model = torch.nn.Linear(30, 200)
+
+    network = LocalNetwork(hospitals)
+    spent = network.chain.ledger.total()
+    with pytest.raises(errors.TaskError, match="field elements"):
+        network.run(Large())
+    assert network.chain.ledger.total() == spent
+
+
+def test_validate_must_return_the_announced_metrics(hospitals, classifier):
+    with pytest.raises(errors.TaskError, match="announced"):
+        LocalNetwork(hospitals).run(classifier(1, metrics=("loss", "auc")))
+
+
+def test_results_and_nodes_do_not_pickle(run):
+    import pickle
+
+    network, result, _ = run
+    with pytest.raises(errors.TwoPMError):
+        pickle.dumps(result)
+    with pytest.raises(errors.SecretRefused):
+        pickle.dumps(network.nodes[0])

@@ -1,0 +1,204 @@
+"""The round contract with typed answers: what ``SecureAggregation.vy`` says, as dataclasses."""
+
+from dataclasses import astuple, dataclass
+from enum import IntEnum
+from typing import Any
+
+from eth_hash.auto import keccak
+
+from twopm_kit.chain import Account, Chain, Contract, Receipt
+from twopm_kit.errors import TaskError
+from twopm_kit.federated.task import Task, state_hash
+from twopm_kit.secagg import Encoder, RoundContext
+
+__all__ = ["AggregationContract", "Phase", "RoundStatus", "Seat", "Terms", "dataset_id"]
+
+CONTRACT = "SecureAggregation"
+MAX_WORDS = 520
+ZERO = bytes(32)
+
+
+class Phase(IntEnum):
+    """Phases of a round, with the contract's numbers."""
+
+    IDLE = 0
+    SHARE = 1
+    SUBMIT = 2
+    OPEN = 3
+    DONE = 4
+    ABORTED = 5
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a task's owner registers; field by field the struct of the contract."""
+
+    code_hash: bytes
+    params_hash: bytes
+    genesis_hash: bytes
+    dataset_id: bytes
+    min_rows: int
+    min_stake: int
+    min_clients: int
+    max_clients: int
+    words: int
+    lanes: int
+    max_rounds: int
+    join_blocks: int
+    step_blocks: int
+
+    @classmethod
+    def of(cls, task: Task, *, join_blocks: int, step_blocks: int) -> "Terms":
+        """Return the terms that describe a task.
+
+        Raises
+        ------
+        TaskError
+            If the task's vector is longer than one transaction carries.
+        """
+        words = encoder_of(task).elements
+        if words > MAX_WORDS:
+            raise TaskError(
+                f"the task sends {task.update_size()} values, which fill {words} field elements; "
+                f"masked vectors that travel as calldata have at most {MAX_WORDS}",
+                hint="use a smaller model: up to 4,096 parameters fit in lanes of 32 bits",
+            )
+        criteria = task.criteria
+        return cls(
+            code_hash=task.code_hash(),
+            params_hash=keccak(task.parameters()),
+            genesis_hash=state_hash(task.initial_state()),
+            dataset_id=dataset_id(task.dataset_name()),
+            min_rows=criteria.min_rows,
+            min_stake=criteria.min_stake,
+            min_clients=task.min_clients,
+            max_clients=task.max_clients,
+            words=words,
+            lanes=task.round_config().lanes,
+            max_rounds=task.max_rounds,
+            join_blocks=join_blocks,
+            step_blocks=step_blocks,
+        )
+
+
+@dataclass(frozen=True)
+class RoundStatus:
+    """State of one round on chain."""
+
+    phase: Phase
+    deadline: int
+    threshold: int
+    selected: int
+    shared: int
+    submitted: int
+    opened: int
+    result_hash: bytes
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What one member has committed to in one round."""
+
+    step: int
+    mask_key: bytes
+    seed_hash: bytes
+    share_root: bytes
+    open_root: bytes
+
+
+def dataset_id(name: str) -> bytes:
+    """Return the identifier of a data set on chain: keccak256 of its name, zero for any."""
+    return keccak(name.encode()) if name else ZERO
+
+
+def encoder_of(task: Task) -> Encoder:
+    """Return the encoder that every party of a task uses."""
+    return Encoder(task.round_config(), task.update_size(), metrics=len(task.metric_names))
+
+
+class AggregationContract:
+    """One deployed round contract, as one party sees it through its own connection.
+
+    Parameters
+    ----------
+    chain : Chain
+        The party's connection.
+    contract : Contract
+        The deployed contract.
+    """
+
+    def __init__(self, chain: Chain, contract: Contract) -> None:
+        self.chain = chain
+        self.contract = contract
+        self.address = contract.address
+
+    @classmethod
+    def deploy(cls, chain: Chain, sender: Account) -> "AggregationContract":
+        """Put a fresh contract on the chain."""
+        return cls(chain, chain.deploy(CONTRACT, sender=sender))
+
+    @classmethod
+    def at(cls, chain: Chain, address: str) -> "AggregationContract":
+        """Take the contract that is deployed at an address."""
+        return cls(chain, chain.at(CONTRACT, address))
+
+    def __repr__(self) -> str:
+        return f"AggregationContract({self.address})"
+
+    def context(self, task_id: int, round: int) -> RoundContext:
+        """Return what every message of a round is bound to."""
+        return RoundContext(self.chain.chain_id, self.address, task_id, round)
+
+    # Views --------------------------------------------------------------------------------------------
+
+    def terms(self, task_id: int) -> Terms:
+        """Return the terms of a task."""
+        return Terms(*self._task(task_id)[1])
+
+    def join_deadline(self, task_id: int) -> int:
+        """Return the last block in which a node may join."""
+        return int(self._task(task_id)[2])
+
+    def current_round(self, task_id: int) -> int:
+        """Return the number of the latest round, 0 before the first."""
+        return int(self._task(task_id)[4])
+
+    def status(self, task_id: int, round: int) -> RoundStatus:
+        """Return the state of a round."""
+        phase, *rest = self.contract.round_info(task_id, round)
+        return RoundStatus(Phase(phase), *rest)
+
+    def box_key(self, task_id: int, node: str) -> bytes:
+        """Return the X25519 key under which shares for a node are sealed."""
+        return bytes(self.contract.membership(task_id, node)[1])
+
+    def stake(self, task_id: int, node: str) -> int:
+        """Return the coins, in wei, that a node has at stake."""
+        return int(self.contract.membership(task_id, node)[4])
+
+    def seat(self, task_id: int, round: int, node: str) -> Seat:
+        """Return a member's commitments in a round."""
+        return Seat(*self.contract.seat(task_id, round, node))
+
+    def nodes(self, which: str, task_id: int, round: int) -> list[str]:
+        """Return ``"members"``, ``"sharers"``, ``"survivors"`` or ``"openers"`` of a round."""
+        return list(getattr(self.contract, which)(task_id, round))
+
+    def masked_sum(self, task_id: int) -> list[int]:
+        """Return the field elements that the contract has added up in the current round."""
+        return list(self.contract.masked_sum(task_id))
+
+    # Transactions -------------------------------------------------------------------------------------
+
+    def send(self, method: str, *args: Any, sender: Account, value: int = 0) -> Receipt:
+        """Send one transaction."""
+        receipt: Receipt = getattr(self.contract, method)(*args, sender=sender, value=value)
+        return receipt
+
+    def register(self, terms: Terms, allow_list: tuple[str, ...], sender: Account) -> tuple[int, Receipt]:
+        """Register a task; return its number and the receipt."""
+        receipt = self.send("register", astuple(terms), list(allow_list), sender=sender)
+        return int(receipt.events[0].args["task"]), receipt
+
+    def _task(self, task_id: int) -> Any:
+        return self.contract.task_info(task_id)

@@ -1,0 +1,216 @@
+"""Horizontal federated learning: every node has the same columns and rows of its own (torch)."""
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from eth_hash.auto import keccak
+
+from twopm_kit.errors import TaskError
+from twopm_kit.federated.strategy import FaultTolerantFedAvg
+from twopm_kit.federated.task import Criteria, State, Task, Update, flatten, unflatten
+from twopm_kit.secagg import Decoded, RoundConfig
+
+__all__ = ["HorizontalLearning"]
+
+
+class HorizontalLearning(Task):
+    """A torch model that is trained where the rows are; derive from it and write the six methods.
+
+    Parameters
+    ----------
+    name : str
+        Name for people.
+    max_rounds : int
+        Rounds that the task may take.
+    validate_interval : int
+        The global model is validated in every such round; the metrics are aggregated as secretly as the
+        weights, weighted by validation rows.
+    validate_frac : float
+        Part of each node's rows that is kept for validation, in [0, 1).
+    strategy : FaultTolerantFedAvg, optional
+        How updates are merged.
+    clip : float
+        Largest absolute change of one parameter in one round; larger changes are cut to it.
+    value_bits : int
+        Bits of one encoded parameter; the quantisation step is ``2 * clip / 2**value_bits``.
+    metrics : tuple of str
+        The keys that ``validate`` returns.
+    criteria : Criteria, optional
+        Who may join.
+    seed : int
+        Fixes shuffling and dropout in training, which are not secret.
+
+    Notes
+    -----
+    Your class holds the model, and ``state_dict`` returns its tensors (the same ones, not copies): before a
+    node trains, the global parameters are copied into them. Entries that are not floating are not merged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        max_rounds: int,
+        validate_interval: int = 1,
+        validate_frac: float = 0.1,
+        strategy: FaultTolerantFedAvg | None = None,
+        *,
+        clip: float = 1.0,
+        value_bits: int = 16,
+        metrics: tuple[str, ...] = ("loss", "accuracy"),
+        criteria: Criteria | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.strategy = strategy or FaultTolerantFedAvg()
+        super().__init__(
+            name,
+            max_rounds=max_rounds,
+            min_clients=self.strategy.min_clients,
+            max_clients=self.strategy.max_clients,
+            criteria=criteria,
+        )
+        if validate_interval < 1:
+            raise TaskError(f"validate_interval is {validate_interval}", hint="give a whole number from 1")
+        if not 0 <= validate_frac < 1:
+            raise TaskError(f"validate_frac is {validate_frac}", hint="keep a part of at least 0 and below 1")
+        self.validate_interval = validate_interval
+        self.validate_frac = validate_frac
+        self.metric_names = tuple(metrics)
+        self.clip = clip
+        self.value_bits = value_bits
+        self.seed = seed
+
+    # What you write -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def dataset(self) -> str:
+        """Return the name of the data set that nodes must bring."""
+
+    @abstractmethod
+    def make_train_dataloader(self, dataset: pd.DataFrame) -> Iterable[Any]:
+        """Return batches of a node's training rows."""
+
+    @abstractmethod
+    def make_validate_dataloader(self, dataset: pd.DataFrame) -> Iterable[Any]:
+        """Return batches of a node's validation rows."""
+
+    @abstractmethod
+    def train(self, dataloader: Iterable[Any]) -> None:
+        """Train the model on the batches."""
+
+    @abstractmethod
+    def validate(self, dataloader: Iterable[Any]) -> dict[str, float]:
+        """Return the metrics of the model on the batches, as means over rows."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the model's own tensors by name."""
+
+    # What the kit does with it ------------------------------------------------------------------------
+
+    def round_config(self) -> RoundConfig:
+        """Return 32-bit lanes with weights up to the largest number of rows that fits."""
+        return RoundConfig(
+            clip=self.clip,
+            value_bits=self.value_bits,
+            lanes=8,
+            min_clients=self.min_clients,
+            max_clients=self.max_clients,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what fixes the training beside the code."""
+        return {
+            "dataset": self.dataset(),
+            "validate_interval": self.validate_interval,
+            "validate_frac": self.validate_frac,
+            "merge_epoch": self.strategy.merge_epoch,
+            "merge_iteration": self.strategy.merge_iteration,
+            "seed": self.seed,
+        }
+
+    def dataset_name(self) -> str:
+        """Return the data set that the task names."""
+        return self.criteria.dataset or self.dataset()
+
+    def initial_state(self) -> State:
+        """Return the parameters that the task was made with."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
+
+    def update_size(self) -> int:
+        """Return the number of floating parameters."""
+        return sum(t.numel() for t in self.state_dict().values() if t.is_floating_point())
+
+    def local_update(self, state: State, frame: pd.DataFrame, round: int) -> Update:
+        """Validate the global model, train it on the node's rows, and return the change.
+
+        Parameters
+        ----------
+        state : dict of ndarray
+            The global model.
+        frame : DataFrame
+            The node's rows.
+        round : int
+            The round's number, from 1.
+
+        Returns
+        -------
+        Update
+            Change of every parameter, weighted by training rows.
+        """
+        train_rows, validate_rows = self._hold_out(frame)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed(round))
+            self._load(state)
+            metrics, count = self._validated(validate_rows, round)
+            self._trained(train_rows)
+        values = flatten(self.initial_state()) - flatten(state)
+        return Update(values, self._weight(len(train_rows)), metrics, count)
+
+    def merge(self, state: State, aggregate: Decoded) -> State:
+        """Add the weighted mean change to the global model."""
+        return unflatten(flatten(state) + aggregate.mean, like=state)
+
+    def _seed(self, round: int) -> int:
+        """Return a seed of this node and round, so that nodes do not shuffle alike."""
+        return int.from_bytes(keccak(f"{self.seed}:{self.node}:{round}".encode())[:7], "big")
+
+    def _weight(self, rows: int) -> int:
+        # Rows beyond the largest weight count as the largest weight: the lane's bound comes first.
+        return max(1, min(rows, self.round_config().weight_limit))
+
+    def _load(self, state: State) -> None:
+        with torch.no_grad():
+            for name, tensor in self.state_dict().items():
+                tensor.copy_(torch.from_numpy(np.asarray(state[name])))
+
+    def _hold_out(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Split a node's rows, the same way in every round."""
+        order = np.random.default_rng(self.seed).permutation(len(frame))
+        held = min(round(self.validate_frac * len(frame)), len(frame) - 1)
+        return frame.iloc[np.sort(order[held:])], frame.iloc[np.sort(order[:held])]
+
+    def _validated(self, rows: pd.DataFrame, round: int) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+        empty = np.zeros(len(self.metric_names))
+        if len(rows) == 0 or not self.metric_names or (round - 1) % self.validate_interval:
+            return empty, 0
+        with torch.no_grad():
+            found = self.validate(self.make_validate_dataloader(rows))
+        if set(found) != set(self.metric_names):
+            raise TaskError(
+                f"validate returned {sorted(found)}, the task announced {sorted(self.metric_names)}",
+                hint="pass metrics=(...) with exactly the keys that validate returns",
+            )
+        return np.array([float(found[name]) for name in self.metric_names]), self._weight(len(rows))
+
+    def _trained(self, rows: pd.DataFrame) -> None:
+        if self.strategy.merge_iteration is None:
+            for _ in range(self.strategy.merge_epoch or 1):
+                self.train(self.make_train_dataloader(rows))
+            return
+        batches = itertools.chain.from_iterable(self.make_train_dataloader(rows) for _ in itertools.count())
+        self.train(itertools.islice(batches, self.strategy.merge_iteration))

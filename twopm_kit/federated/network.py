@@ -1,0 +1,198 @@
+"""A whole federation on one machine: every node with its own account, keys, rows and copy of the task."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from twopm_kit import chain as chains
+from twopm_kit.datasets import partition
+from twopm_kit.errors import TaskError
+from twopm_kit.federated.contract import AggregationContract
+from twopm_kit.federated.coordinator import Coordinator
+from twopm_kit.federated.drops import Drop, DropPlan
+from twopm_kit.federated.events import Observer
+from twopm_kit.federated.mailbox import Mailbox
+from twopm_kit.federated.node import Node
+from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
+from twopm_kit.federated.run import Run
+from twopm_kit.federated.task import State, Task, Update
+from twopm_kit.secagg import Decoded
+
+__all__ = ["LocalNetwork"]
+
+
+class LocalNetwork:
+    """Nodes that meet only on a chain and in a mailbox, all in this process.
+
+    Parameters
+    ----------
+    frames : sequence or mapping of DataFrame, or DataFrame
+        The nodes' rows: one frame a node, by name or counted; or one frame that is divided.
+    chain : Chain, optional
+        Where the round contract lives; default: a fresh embedded chain.
+    n_nodes : int, optional
+        Number of nodes, when one frame is given.
+    mailbox : Mailbox, optional
+        Where messages lie; default: this process's memory.
+    seed : int
+        Fixes how one frame is divided. Nothing secret depends on it.
+
+    Examples
+    --------
+    >>> network = LocalNetwork(patients, n_nodes=5)
+    >>> result = network.run(task, drop={2: ["node-3"]})
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame] | pd.DataFrame,
+        chain: chains.Chain | None = None,
+        *,
+        n_nodes: int | None = None,
+        mailbox: Mailbox | None = None,
+        seed: int = 0,
+    ) -> None:
+        named = _named(frames, n_nodes, seed)
+        self.chain = chain or chains.connect("embedded")
+        self.mailbox = mailbox or Mailbox()
+        self.owner = self.chain.account("task owner")
+        self.contract = AggregationContract.deploy(self.chain, self.owner)
+        self.coordinator = Coordinator(self.contract, self.owner, self.mailbox)
+        self.nodes = [
+            Node(name, frame, self.chain.account(name), self.contract, self.mailbox)
+            for name, frame in named.items()
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the nodes."""
+        return [node.name for node in self.nodes]
+
+    def __repr__(self) -> str:
+        return f"LocalNetwork({len(self.nodes)} nodes, {self.contract.address} on {self.chain!r})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(node.name)}</td><td>{len(node.frame)}</td>"
+            f"<td><code>{escape(node.account.address)}</code></td></tr>"
+            for node in self.nodes
+        )
+        return (
+            f"<p><b>{len(self.nodes)} nodes</b>, contract <code>{escape(self.contract.address)}</code></p>"
+            f"<table><thead><tr><th>node</th><th>rows</th><th>account</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+    def run(self, task: Task, drop: Drop | None = None, observe: Observer | None = None) -> FederatedResult:
+        """Run a task to its end: register, join, and round after round until it is finished.
+
+        Parameters
+        ----------
+        task : Task
+            What to compute.
+        drop : mapping, optional
+            ``{round: [nodes]}``: nodes that fall silent in mid-round, and are back in the next one;
+            ``{round: {step: [nodes]}}`` says at which step.
+        observe : callable, optional
+            Called with a ``RoundEvent`` at every step of everybody, for example a ``display.RoundBoard``.
+
+        Returns
+        -------
+        FederatedResult
+            The model and the story of the run.
+
+        Raises
+        ------
+        SchemaError
+            If a node's rows do not fit the task; nothing has happened on chain then.
+        TaskError
+            If the task contradicts itself or is too large.
+        RoundAborted
+            If no round found enough survivors.
+        """
+        for node in self.nodes:
+            task.check(node.frame)
+        return Run(self, task, DropPlan(drop, self.names), observe).execute()
+
+    def run_in_clear(self, task: Task, drop: Drop | None = None) -> FederatedResult:
+        """Run the same training without masks and chain, to compare with: it shows all updates to everybody.
+
+        The same nodes are in each sum as in ``run`` with the same ``drop``, as long as no round aborts.
+        """
+        plan = DropPlan(drop, self.names)
+        copies = {node.name: task.for_node(node.name) for node in self.nodes}
+        config = task.round_config()
+        state = task.initial_state()
+        rounds: list[RoundRecord] = []
+        for number in range(1, task.max_rounds + 1):
+            present = [n for n in self.nodes if not plan.is_silent(number, n.name, "submit")]
+            updates = [copies[n.name].local_update(state, n.frame, number) for n in present]
+            state, metrics = _merge_in_clear(task, state, updates, config.clip)
+            rounds.append(
+                RoundRecord(
+                    number,
+                    "done",
+                    tuple(self.names),
+                    survivors=tuple(n.name for n in present),
+                    metrics=metrics,
+                    weight=sum(u.weight for u in updates),
+                )
+            )
+            if task.finished(state):
+                break
+        return task.result(state, RunRecord(0, "", 0, tuple(rounds), ()))
+
+
+def _merge_in_clear(
+    task: Task, state: State, updates: list[Update], clip: float
+) -> tuple[State, dict[str, float]]:
+    weights = np.array([u.weight for u in updates], dtype=np.float64)
+    values = np.stack([np.clip(u.values, -clip, clip) for u in updates])
+    counts = np.array([u.metric_weight for u in updates], dtype=np.float64)
+    metrics = np.full(len(task.metric_names), np.nan)
+    if counts.sum() > 0:
+        metrics = counts @ np.stack([u.metrics for u in updates]) / counts.sum()
+    decoded = Decoded(
+        mean=weights @ values / weights.sum(),
+        weight=int(weights.sum()),
+        metrics=metrics,
+        metric_weight=int(counts.sum()),
+        step=0.0,
+    )
+    named = dict(zip(task.metric_names, metrics.tolist(), strict=True)) if counts.sum() > 0 else {}
+    return task.merge(state, decoded), named
+
+
+def _named(
+    frames: Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame] | pd.DataFrame, n_nodes: int | None, seed: int
+) -> dict[str, pd.DataFrame]:
+    if isinstance(frames, pd.DataFrame):
+        if n_nodes is None:
+            raise TaskError(
+                "one frame was given, and no number of nodes", hint="pass n_nodes=5, or a list of frames"
+            )
+        frames = partition(frames, n_nodes, seed=seed)
+    elif n_nodes is not None and n_nodes != len(frames):
+        raise TaskError(
+            f"{len(frames)} frames were given for n_nodes={n_nodes}",
+            hint="leave n_nodes out: every frame is a node",
+        )
+    named = (
+        dict(frames)
+        if isinstance(frames, Mapping)
+        else {f"node-{i}": frame for i, frame in enumerate(frames, start=1)}
+    )
+    if len(named) < 2:
+        raise TaskError(
+            f"{len(named)} node was given, at least 2 are needed",
+            hint="with one node the sum is that node's own vector",
+        )
+    for name, frame in named.items():
+        if not isinstance(frame, pd.DataFrame):
+            raise TaskError(
+                f"node {name!r} was given a {type(frame).__name__}, a DataFrame was expected",
+                hint="load rows with kit.datasets.load, or make a pandas DataFrame",
+            )
+    return named

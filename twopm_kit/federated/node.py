@@ -1,0 +1,217 @@
+"""One node: its rows, its keys, its own view of the chain, and its part in a round."""
+
+from dataclasses import fields
+from typing import Any, NoReturn
+
+import pandas as pd
+
+from twopm_kit.chain import Account, Receipt
+from twopm_kit.errors import ProtocolError, SecretRefused, TaskError
+from twopm_kit.federated.contract import AggregationContract, Phase, Terms, dataset_id, encoder_of
+from twopm_kit.federated.mailbox import Mailbox
+from twopm_kit.federated.openings import announcements, delivered, total_mask
+from twopm_kit.federated.task import State, Task
+from twopm_kit.secagg import BoxKey, NodeSession, to_words
+
+__all__ = ["Node"]
+
+
+class Node:
+    """A party that holds rows and takes part in tasks; the rows never leave it.
+
+    A node believes the chain and itself. It works out every global model from the sums on chain, so nobody
+    can hand it a crafted one.
+
+    Parameters
+    ----------
+    name : str
+        Name for people.
+    frame : DataFrame
+        The node's rows.
+    account : Account
+        Its account on chain.
+    contract : AggregationContract
+        The round contract, over the node's own connection.
+    mailbox : Mailbox
+        Where messages lie.
+    dataset : str, optional
+        Data set that the rows belong to; default: whatever the task names.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        account: Account,
+        contract: AggregationContract,
+        mailbox: Mailbox,
+        *,
+        dataset: str = "",
+    ) -> None:
+        self.name = name
+        self.frame = frame
+        self.account = account
+        self.contract = contract
+        self.mailbox = mailbox
+        self.dataset = dataset
+        self.task_id = 0
+        self._box_key = BoxKey.generate()
+        self._task: Task | None = None
+        self._state: State = {}
+        self._session: NodeSession | None = None
+
+    def __repr__(self) -> str:
+        return f"Node({self.name!r}, {len(self.frame)} rows, {self.account.address})"
+
+    def __reduce__(self) -> NoReturn:
+        raise SecretRefused(
+            f"node {self.name!r} holds keys and rows, it does not travel",
+            hint="make the node in the process that runs it",
+        )
+
+    @property
+    def state(self) -> State:
+        """The global model as this node sees it on chain."""
+        self._catch_up()
+        return self._state
+
+    # T1: join -----------------------------------------------------------------------------------------
+
+    def enter(self, task: Task, task_id: int) -> None:
+        """Take a copy of a task after checking that it is the registered one.
+
+        Raises
+        ------
+        TaskError
+            If code, parameters, first model or sizes differ from what is on chain.
+        """
+        own = task.for_node(self.name)
+        registered = self.contract.terms(task_id)
+        computed = Terms.of(own, join_blocks=registered.join_blocks, step_blocks=registered.step_blocks)
+        different = [
+            f.name for f in fields(Terms) if getattr(registered, f.name) != getattr(computed, f.name)
+        ]
+        if different:
+            raise TaskError(
+                f"task {task_id} on chain differs from what {self.name} was handed: {', '.join(different)}",
+                hint="fetch the task that the chain's hashes name, and read its source before running it",
+            )
+        self.task_id = task_id
+        self._task = own
+        self._state = own.initial_state()
+        self._finished = self.contract.contract.cursor("Finished", task=task_id)
+        self._encoder = encoder_of(own)
+
+    def join(self) -> Receipt:
+        """Opt in, with the stake that the task asks for."""
+        terms = self.contract.terms(self.task_id)
+        dataset = dataset_id(self.dataset) if self.dataset else terms.dataset_id
+        return self.contract.send(
+            "join",
+            self.task_id,
+            self._box_key.public,
+            len(self.frame),
+            dataset,
+            sender=self.account,
+            value=terms.min_stake,
+        )
+
+    def withdraw(self) -> Receipt | None:
+        """Take the stake back when the task has ended; None if there was none."""
+        if self.contract.stake(self.task_id, self.account.address) == 0:
+            return None
+        return self.contract.send("withdraw", self.task_id, sender=self.account)
+
+    # M1: share ----------------------------------------------------------------------------------------
+
+    def share(self, round: int) -> Receipt:
+        """Make this round's secrets, deal shares of them, and commit on chain."""
+        task = self._demand_task()
+        members = self.contract.nodes("members", self.task_id, round)
+        config = task.round_config()
+        threshold = self.contract.status(self.task_id, round).threshold
+        if threshold != config.threshold(len(members)):
+            raise ProtocolError(
+                f"the chain asks for {threshold} of {len(members)} shares, this node's parameters for "
+                f"{config.threshold(len(members))}",
+                hint="stay out of the round: contract and task do not belong together",
+            )
+        context = self.contract.context(self.task_id, round)
+        session = NodeSession(context, config, self.account.address, self._box_key)
+        message = session.share_message({m: self.contract.box_key(self.task_id, m) for m in members})
+        self.mailbox.put(context, "shares", self.account.address, message.to_bytes())
+        self._session = session
+        own = message.announcement
+        return self._send("share", round, own.mask_public, own.seed_hash, own.root)
+
+    # M2: submit ---------------------------------------------------------------------------------------
+
+    def submit(self, round: int) -> Receipt:
+        """Compute this node's update on its rows, mask it, and send it to the contract."""
+        task, session = self._demand_task(), self._demand_session(round, Phase.SUBMIT)
+        announced = announcements(self.contract, self.task_id, round)
+        dealers = self.contract.nodes("sharers", self.task_id, round)
+        session.receive(
+            delivered(self.contract, self.mailbox, self.task_id, round, kind="shares", senders=dealers),
+            announced,
+        )
+        update = task.local_update(self.state, self.frame, round)
+        vector = self._encoder.encode(
+            update.values, update.weight, update.metrics if task.metric_names else None, update.metric_weight
+        )
+        return self._send("submit", round, to_words(session.mask(vector)))
+
+    # M3: open and attest ------------------------------------------------------------------------------
+
+    def open_shares(self, round: int) -> Receipt:
+        """Open one share per member, of the kind that the frozen survivor list asks for."""
+        session = self._demand_session(round, Phase.OPEN)
+        message = session.open_shares(self.contract.nodes("survivors", self.task_id, round))
+        self.mailbox.put(session.context, "openings", self.account.address, message.to_bytes())
+        return self._send("open_shares", round, message.root)
+
+    def attest(self, round: int) -> Receipt:
+        """Work out the total mask from the opened shares and attest to its hash."""
+        task = self._demand_task()
+        unmasking = total_mask(
+            self.contract,
+            self.mailbox,
+            self.task_id,
+            round,
+            config=task.round_config(),
+            elements=self._encoder.elements,
+        )
+        return self._send("attest", round, unmasking.digest)
+
+    # Own view -----------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Merge every sum that the chain has published since the last look."""
+        task = self._demand_task()
+        for event in self._finished.read():
+            decoded = self._encoder.decode(list(event.args["words"]), int(event.args["survivors"]))
+            self._state = task.merge(self._state, decoded)
+
+    def _send(self, method: str, round: int, *args: Any) -> Receipt:
+        return self.contract.send(method, self.task_id, round, *args, sender=self.account)
+
+    def _demand_task(self) -> Task:
+        if self._task is None:
+            raise ProtocolError(f"{self.name} has not entered a task", hint="call enter(task, task_id) first")
+        return self._task
+
+    def _demand_session(self, round: int, phase: Phase) -> NodeSession:
+        """Return the session of a round, if the chain says that its lists are final."""
+        session = self._session
+        if session is None or session.context != self.contract.context(self.task_id, round):
+            raise ProtocolError(
+                f"{self.name} has not shared in round {round}",
+                hint="sit this round out, and share in the next",
+            )
+        current = self.contract.status(self.task_id, round).phase
+        if current is not phase:
+            raise ProtocolError(
+                f"round {round} is in phase {current.name}, {phase.name} was expected",
+                hint="wait until the contract has frozen the list of members",
+            )
+        return session

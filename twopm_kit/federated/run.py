@@ -1,0 +1,241 @@
+"""One run of one task over a local network: the five steps, round after round, told as events."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from twopm_kit.chain import Receipt
+from twopm_kit.errors import ContractReverted, RoundAborted
+from twopm_kit.federated.contract import Phase, encoder_of
+from twopm_kit.federated.drops import DropPlan
+from twopm_kit.federated.events import Observer, RoundEvent
+from twopm_kit.federated.node import Node
+from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
+from twopm_kit.federated.task import Task
+
+if TYPE_CHECKING:
+    from twopm_kit.federated.network import LocalNetwork
+
+__all__ = ["Run"]
+
+_COORDINATOR = "coordinator"
+
+
+class Run:
+    """Drives nodes and coordinator through a task, and keeps the story.
+
+    Parameters
+    ----------
+    network : LocalNetwork
+        The nodes, the chain and the mailbox.
+    task : Task
+        What to compute.
+    plan : DropPlan
+        Who falls silent when.
+    observe : callable or None
+        Called with every event.
+    """
+
+    def __init__(self, network: "LocalNetwork", task: Task, plan: DropPlan, observe: Observer | None) -> None:
+        self._network = network
+        self._contract = network.contract
+        self._coordinator = network.coordinator
+        self._task = task
+        self._plan = plan
+        self._observe = observe
+        self._events: list[RoundEvent] = []
+        self._names = {node.account.address: node.name for node in network.nodes}
+        self._task_id = 0
+        self._round = 0
+
+    def execute(self) -> FederatedResult:
+        """Run the task to its end."""
+        self._register()
+        members = self._join()
+        state = self._task.initial_state()
+        encoder = encoder_of(self._task)
+        rounds: list[RoundRecord] = []
+        # A bar on a terminal only: notebooks watch the round board.
+        with tqdm(total=self._task.max_rounds, desc=self._task.name, unit="round", disable=None) as bar:
+            while len(rounds) < self._task.max_rounds and not self._task.finished(state):
+                record = self._play_round(members)
+                if record.status == "done":
+                    decoded = encoder.decode(list(record.words), len(record.survivors))
+                    state = self._task.merge(state, decoded)
+                    if decoded.metric_weight:
+                        names = self._task.metric_names
+                        record.metrics.update(zip(names, decoded.metrics.tolist(), strict=True))
+                rounds.append(record)
+                bar.update()
+        if not any(r.status == "done" for r in rounds):
+            raise RoundAborted(
+                f"no round of {self._task.name!r} found enough survivors: {rounds[-1].reason}",
+                hint="bring more nodes, or run it with fewer drop-outs",
+            )
+        self._settle(len(rounds), members)
+        record_ = RunRecord(
+            self._task_id,
+            self._contract.address,
+            self._contract.chain.chain_id,
+            tuple(rounds),
+            tuple(self._events),
+        )
+        return self._task.result(state, record_)
+
+    # Before the first round ---------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        # One block for every transaction is the slowest chain that there is: give each node two.
+        blocks = 2 * len(self._network.nodes) + 8
+        started = time.perf_counter()
+        self._task_id, receipt = self._coordinator.register(
+            self._task, join_blocks=blocks, step_blocks=blocks
+        )
+        self._tell("register", _COORDINATOR, receipt, started, f"task {self._task_id} is registered")
+
+    def _join(self) -> list[Node]:
+        members = []
+        for node in self._network.nodes:
+            started = time.perf_counter()
+            node.enter(self._task, self._task_id)
+            try:
+                receipt = node.join()
+            except ContractReverted as refusal:
+                self._tell("join", node.name, None, started, refusal.reason, status="refused")
+                continue
+            self._tell("join", node.name, receipt, started, f"{node.name} joins with {len(node.frame)} rows")
+            members.append(node)
+        if len(members) < self._task.min_clients:
+            raise RoundAborted(
+                f"{len(members)} nodes joined {self._task.name!r}, {self._task.min_clients} are needed",
+                hint="relax the task's criteria, or bring more nodes",
+            )
+        return members
+
+    def _settle(self, rounds: int, members: list[Node]) -> None:
+        started = time.perf_counter()
+        if rounds < self._task.max_rounds:
+            receipt = self._contract.send("close", self._task_id, sender=self._coordinator.account)
+            self._tell("finish", _COORDINATOR, receipt, started, "the task is closed early: it is finished")
+        for node in members:
+            started = time.perf_counter()
+            if (receipt_ := node.withdraw()) is not None:
+                self._tell("finish", node.name, receipt_, started, f"{node.name} takes its stake back")
+
+    # One round ----------------------------------------------------------------------------------------
+
+    def _play_round(self, joined: list[Node]) -> RoundRecord:
+        began, first_event = time.perf_counter(), len(self._events)
+        started = time.perf_counter()
+        self._round, receipts = self._coordinator.open_round(self._task_id)
+        for receipt in receipts:
+            self._tell("select", _COORDINATOR, receipt, started, f"round {self._round} is open")
+        chosen = self._contract.nodes("members", self._task_id, self._round)
+        members = [node for node in joined if node.account.address in chosen]
+        for node in members:
+            self._tell("select", node.name, None, time.perf_counter(), f"{node.name} is selected")
+
+        masked: list[int] = []
+        words: list[int] = []
+        reason = ""
+        phase = self._phase("share", members, Node.share)
+        if phase is Phase.SUBMIT:
+            sharers = self._present("sharers", members)
+            phase = self._phase("submit", sharers, Node.submit)
+        if phase is Phase.OPEN:
+            masked = self._contract.masked_sum(self._task_id)
+            survivors = self._present("survivors", members)
+            self._each("open", survivors, Node.open_shares)
+            openers = self._present("openers", members)
+            status = self._contract.status(self._task_id, self._round)
+            if status.opened >= status.threshold:
+                self._each("attest", openers, Node.attest)
+            words, reason = self._finish()
+        else:
+            reason = f"too few nodes were left after the {'share' if not masked else 'submit'} step"
+        return RoundRecord(
+            number=self._round,
+            status="done" if words else "aborted",
+            members=tuple(node.name for node in members),
+            sharers=self._listed("sharers"),
+            survivors=self._listed("survivors"),
+            masked_sum=tuple(masked),
+            words=tuple(words),
+            gas=sum(event.gas for event in self._events[first_event:]),
+            seconds=time.perf_counter() - began,
+            reason=reason,
+        )
+
+    def _phase(self, step: str, nodes: list[Node], act: Callable[[Node, int], Receipt]) -> Phase:
+        """Let everybody speak, then end the phase on chain."""
+        self._each(step, nodes, act)
+        started = time.perf_counter()
+        phase, receipt = self._coordinator.end_phase(self._task_id, self._round)
+        aborted = phase is Phase.ABORTED
+        self._tell(
+            "abort" if aborted else "freeze",
+            _COORDINATOR,
+            receipt,
+            started,
+            "too few are left: the round ends" if aborted else f"the list of who did {step} is final",
+        )
+        return phase
+
+    def _each(self, step: str, nodes: list[Node], act: Callable[[Node, int], Receipt]) -> None:
+        for node in nodes:
+            started = time.perf_counter()
+            if self._plan.is_silent(self._round, node.name, step):
+                self._tell(step, node.name, None, started, f"{node.name} falls silent", status="dropped")
+                continue
+            receipt = act(node, self._round)
+            self._tell(step, node.name, receipt, started, f"{node.name}: {step}")
+
+    def _finish(self) -> tuple[list[int], str]:
+        started = time.perf_counter()
+        status = self._contract.status(self._task_id, self._round)
+        attested = len([e for e in self._events if e.round == self._round and e.step == "attest" and e.gas])
+        if min(status.opened, attested) < status.threshold:
+            _, receipt = self._coordinator.end_phase(self._task_id, self._round)
+            reason = (
+                f"{min(status.opened, attested)} survivors opened and attested, {status.threshold} are needed"
+            )
+            self._tell("abort", _COORDINATOR, receipt, started, reason)
+            return [], reason
+        words, receipt = self._coordinator.finish(self._task, self._task_id, self._round)
+        self._tell("finish", _COORDINATOR, receipt, started, f"the sum of round {self._round} is public")
+        return words, ""
+
+    # Bookkeeping --------------------------------------------------------------------------------------
+
+    def _present(self, which: str, members: list[Node]) -> list[Node]:
+        listed = set(self._contract.nodes(which, self._task_id, self._round))
+        return [node for node in members if node.account.address in listed]
+
+    def _listed(self, which: str) -> tuple[str, ...]:
+        return tuple(self._names[a] for a in self._contract.nodes(which, self._task_id, self._round))
+
+    def _tell(
+        self,
+        step: str,
+        node: str,
+        receipt: Receipt | None,
+        started: float,
+        detail: str,
+        *,
+        status: str = "done",
+    ) -> None:
+        event = RoundEvent(
+            task_id=self._task_id,
+            round=self._round,
+            step=step,
+            node=node,
+            status=status,
+            gas=receipt.gas if receipt else 0,
+            seconds=time.perf_counter() - started,
+            detail=detail,
+        )
+        self._events.append(event)
+        if self._observe is not None:
+            self._observe(event)

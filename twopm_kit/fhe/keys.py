@@ -1,0 +1,428 @@
+"""Keys by role: a ``KeyHolder`` owns the secret, an ``Evaluator`` is everything that others may have."""
+
+import html
+import math
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import tenseal.sealapi as seal
+
+from twopm_kit.errors import CiphertextError, SecretRefused
+from twopm_kit.fhe.container import ColumnHeader
+from twopm_kit.fhe.engine import FRESH_NOISE, Engine, engine_for, guard_fork, seal_words
+from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, QueryLedger, flood_values, plan_flood
+from twopm_kit.fhe.frames import Chunk, EncryptedFrame, encrypt_table, rescale_noise, same_key
+from twopm_kit.fhe.keyfile import (
+    SecretBundle,
+    fingerprint_of,
+    open_secret,
+    pack_public,
+    seal_secret,
+    unpack_public,
+)
+from twopm_kit.fhe.profiles import PROFILES, Profile
+from twopm_kit.fhe.seal_io import dump, load_into, write_atomic
+from twopm_kit.fhe.tables import Bounds, Data, check_table, rebuild
+
+__all__ = ["Evaluator", "KeyHolder"]
+
+# A value this far beyond its column's bound cannot be the result of honest arithmetic under the right key.
+_GARBAGE_FACTOR: Final = 1.5
+_GARBAGE_NOISE: Final = 64.0
+
+
+class Evaluator:
+    """The public half: whoever has it can encrypt *for* the key holder and check whose a frame is.
+
+    Computing on frames with plain weights needs no key at all. Nothing in here is secret.
+
+    Parameters
+    ----------
+    engine : Engine
+        Parameters and arithmetic.
+    public : bytes
+        Public key as SEAL writes it.
+    """
+
+    __slots__ = ("_encryptor", "_engine", "_public", "fingerprint")
+
+    def __init__(self, engine: Engine, public: bytes) -> None:
+        key = seal.PublicKey()
+        with seal_words("reading a public key"):
+            load_into(key, engine.context, public)
+            self._encryptor = seal.Encryptor(engine.context, key)
+        self._engine = engine
+        self._public = public
+        self.fingerprint = fingerprint_of(engine.params_hash, public)
+
+    @property
+    def profile(self) -> str:
+        """Name of the encryption profile."""
+        return self._engine.profile.name
+
+    def encrypt(self, data: Data, *, bounds: Bounds | None = None, packing: str = "real") -> EncryptedFrame:
+        """Encrypt for the key holder; whoever encrypts cannot read it back.
+
+        Ciphertexts are about twice as large as those that ``KeyHolder.encrypt`` makes. Parameters and errors
+        are the same.
+        """
+        engine = self._engine
+        table = check_table(data, engine.profile, bounds)
+
+        def encrypt(plain: Any) -> Chunk:
+            guard_fork()
+            cipher = seal.Ciphertext()
+            with seal_words("encrypting"):
+                self._encryptor.encrypt(plain, cipher)
+            return Chunk(cipher=cipher)
+
+        # With a key-switching prime SEAL encrypts above it and divides it away: rounding is what is left.
+        switching = len(engine.profile.bits) > 1
+        noise = rescale_noise(engine) if switching else FRESH_NOISE * math.sqrt(4 * engine.profile.degree / 3)
+        return encrypt_table(engine, self.fingerprint, table, encrypt, packing=packing, noise=noise)
+
+    def check(self, enc: EncryptedFrame) -> EncryptedFrame:
+        """Return the frame when it is under this key.
+
+        Raises
+        ------
+        WrongKey
+            Names both fingerprints.
+        """
+        same_key(self.fingerprint, enc.fingerprint, "checking a frame")
+        return enc
+
+    def to_bytes(self) -> bytes:
+        """Public bundle: profile, parameters hash, fingerprint, public key."""
+        return pack_public(self.profile, self._engine.params_hash, self._public)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Evaluator":
+        """Read a public bundle from anybody.
+
+        Raises
+        ------
+        CiphertextError
+            Damaged, changed, of another version, or not what its fingerprint says.
+        """
+        profile, fingerprint, public = unpack_public(bytes(content))
+        evaluator = cls(engine_for(profile), public)
+        same_key(evaluator.fingerprint, fingerprint, "reading a public key bundle")
+        return evaluator
+
+    def save(self, path: str | Path) -> Path:
+        """Write the public bundle, whole or not at all; returns the path."""
+        target = Path(path)
+        write_atomic(target, self.to_bytes())
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluator":
+        """Read a public bundle file."""
+        return cls.from_bytes(Path(path).read_bytes())
+
+    def __repr__(self) -> str:
+        return f"<Evaluator profile {self.profile}, key {self.fingerprint[:8]}…: public>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise CiphertextError("an Evaluator cannot be pickled or copied", hint="send .to_bytes() or a path")
+
+
+class KeyHolder:
+    """Owner of a secret key: encrypts, decrypts, and lets nobody else have the key.
+
+    Make one with `generate` or `load`. It refuses to be pickled or copied and never prints the key. What
+    others need is in `evaluator`.
+
+    Notes
+    -----
+    Whoever sees a ciphertext and its full-precision decryption can compute the secret key (Li and Micciancio,
+    EUROCRYPT 2021): the decryption is the value plus an error that is linear in the key. `decrypt` therefore
+    adds Gaussian noise from a stream cipher, at least 1024 times the ciphertext's own error, and counts the
+    ciphertexts it opens in `ledger`.
+
+    Three things to know. The noise is as large as ``precision`` allows: 1e-6 leaves about 20 binary digits of
+    a value near 1. The proof that covers every conceivable attacker (CRYPTO 2022) asks for more: see
+    `opening_report`, and pass a coarser ``precision`` where results go to people you do not trust. And
+    flooding protects against those who follow the protocol and look at what they see; a server that sends
+    made-up ciphertexts to be opened is not covered, so open only what comes from computations that you know.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_decryptor",
+        "_encryptor",
+        "_engine",
+        "_public",
+        "_secret",
+        "fingerprint",
+        "ledger",
+    )
+
+    def __init__(self, engine: Engine, secret: Any, public: bytes, ledger: QueryLedger) -> None:
+        self._engine = engine
+        self._secret = secret
+        self._public = public
+        self._encryptor = seal.Encryptor(engine.context, secret)
+        self._decryptor = seal.Decryptor(engine.context, secret)
+        self.fingerprint = fingerprint_of(engine.params_hash, public)
+        self.ledger = ledger
+
+    @classmethod
+    def generate(cls, profile: str | Profile = "linear", *, budget: int = DEFAULT_BUDGET) -> "KeyHolder":
+        """Make a new key.
+
+        Parameters
+        ----------
+        profile : str
+            One of ``kit.fhe.PROFILES``.
+        budget : int
+            How many ciphertexts the key may open for others.
+
+        Raises
+        ------
+        ProfileError
+            Unknown profile.
+        """
+        engine = engine_for(profile)
+        if type(budget) is not int or not 0 < budget < 1 << 63:
+            raise CiphertextError(f"budget {budget!r} was passed", hint="pass a whole number above 0")
+        with seal_words("generating a key"):
+            generator = seal.KeyGenerator(engine.context)
+            secret, public = generator.secret_key(), seal.PublicKey()
+            generator.create_public_key(public)
+            return cls(engine, secret, dump(public), QueryLedger(budget))
+
+    @property
+    def profile(self) -> str:
+        """Name of the encryption profile."""
+        return self._engine.profile.name
+
+    @property
+    def engine(self) -> Engine:
+        """Parameters and arithmetic; no key."""
+        return self._engine
+
+    def evaluator(self) -> Evaluator:
+        """Make the public half, to give to others."""
+        guard_fork()
+        return Evaluator(self._engine, self._public)
+
+    # Encrypting ------------------------------------------------------------------------------------------
+
+    def encrypt(self, data: Data, *, bounds: Bounds | None = None, packing: str = "real") -> EncryptedFrame:
+        """Encrypt a table: one feature a ciphertext, rows in the slots. The index is not kept.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame, or array-like of shape (n, d) or (n,)
+            Numbers or booleans, finite.
+        bounds : float or mapping of column name to float, optional
+            Public upper limits of the absolute values. Without them each column gets the next power of 16.
+        packing : str
+            "complex" puts two rows into a slot, which halves bytes and time of linear work on many rows.
+
+        Returns
+        -------
+        EncryptedFrame
+            At the profile's highest level.
+
+        Raises
+        ------
+        SchemaError
+            Empty, not numeric, NaN or infinite, or beyond the range: names column, row and limit. Nothing has
+            been encrypted then.
+        """
+        guard_fork()
+        table = check_table(data, self._engine.profile, bounds)
+
+        def encrypt(plain: Any) -> Chunk:
+            with seal_words("encrypting"):
+                return Chunk(content=dump(self._encryptor.encrypt_symmetric(plain)))
+
+        return encrypt_table(self._engine, self.fingerprint, table, encrypt, packing=packing)
+
+    # Decrypting ------------------------------------------------------------------------------------------
+
+    def decrypt(
+        self, enc: EncryptedFrame, *, flood: bool = True, precision: float = DEFAULT_PRECISION
+    ) -> pd.DataFrame | npt.NDArray[np.float64]:
+        """Values of a frame: safe to show when flooded, which is the default.
+
+        Parameters
+        ----------
+        enc : EncryptedFrame
+            Under this key.
+        flood : bool
+            False gives the full precision, **for the key owner's eyes only**: shown to anybody, it gives the
+            key away. It is not counted in the ledger.
+        precision : float
+            Largest error that flooding adds to a value; larger is safer.
+
+        Returns
+        -------
+        pandas.DataFrame or ndarray of float64, shape (n, d)
+            A frame when a frame was encrypted, else an array.
+
+        Raises
+        ------
+        WrongKey
+            Under another key; names both fingerprints.
+        CiphertextError
+            The values are far beyond their bounds: damaged, or not what the header says.
+        BudgetSpent
+            The ledger has no openings left.
+        """
+        guard_fork()
+        if not isinstance(enc, EncryptedFrame):
+            raise CiphertextError(
+                f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
+                hint="read files with EncryptedFrame.load(path)",
+            )
+        same_key(self.fingerprint, enc.fingerprint, "decrypting")
+        floods = [
+            plan_flood(self._engine, h.scale, self._noise(enc, h), precision, self.ledger.budget)
+            for h in enc.heads
+        ]
+        if flood:
+            self.ledger.charge(enc.n_ciphertexts)
+        values = np.empty(enc.shape)
+        for j, (head, plan) in enumerate(zip(enc.heads, floods, strict=True)):
+            column = self._open_column(enc, head)
+            values[:, j] = flood_values(column, plan) if flood else column
+        return rebuild(tuple(enc.columns), values, enc.source)
+
+    def open_for_others(
+        self, enc: EncryptedFrame, *, precision: float = DEFAULT_PRECISION
+    ) -> pd.DataFrame | npt.NDArray[np.float64]:
+        """Flooded values, under a name that says what they are for; see `decrypt`."""
+        return self.decrypt(enc, flood=True, precision=precision)
+
+    def opening_report(self, enc: EncryptedFrame, *, precision: float = DEFAULT_PRECISION) -> pd.DataFrame:
+        """Tell what opening a frame would cost in precision and what it would be worth in security.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a column: standard deviation and largest error of the noise, log2 of noise over the
+            ciphertext's own error, and statistical security in bits of the worst-case proof over the whole
+            budget (see `twopm_kit.fhe.flooding.Flood`).
+        """
+        same_key(self.fingerprint, enc.fingerprint, "reporting on a frame")
+        plans = [
+            plan_flood(self._engine, h.scale, self._noise(enc, h), precision, self.ledger.budget)
+            for h in enc.heads
+        ]
+        rows = [(p.std, p.error, round(p.ratio_bits, 1), round(p.statistical_bits, 1)) for p in plans]
+        names = ["noise (std)", "largest error", "noise / error (bits)", "proof (bits)"]
+        return pd.DataFrame(rows, columns=names, index=pd.Index(enc.columns, name="column"))
+
+    def _noise(self, enc: EncryptedFrame, head: ColumnHeader) -> float:
+        # The header is someone else's word: below the highest level, rounding alone gives this much.
+        computed = enc.level < self._engine.profile.levels
+        return max(head.noise, rescale_noise(self._engine) if computed else FRESH_NOISE)
+
+    def _open_column(self, enc: EncryptedFrame, head: ColumnHeader) -> npt.NDArray[np.float64]:
+        parts = []
+        limit = (
+            _GARBAGE_FACTOR * head.bound
+            + _GARBAGE_NOISE * head.noise * math.sqrt(self._engine.slots) / head.scale
+        )
+        for cipher in enc.ciphers(head.name):
+            plain = seal.Plaintext()
+            with seal_words(f"decrypting column {head.name!r}"):
+                self._decryptor.decrypt(cipher, plain)
+                slots = np.array(self._engine.encoder.decode_complex(plain), dtype=np.complex128)
+            real, imaginary = slots.real, slots.imag
+            if float(np.abs(real).max()) > limit or float(np.abs(imaginary).max()) > limit:
+                raise CiphertextError(
+                    f"column {head.name!r} opens to values far beyond its bound of {head.bound:g}",
+                    hint="get the frame again: it is damaged, or under another key than its header says",
+                )
+            parts += [real, imaginary] if enc.packing == "complex" else [real]
+        return np.concatenate(parts)[: enc.n_rows]
+
+    # Keeping ---------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, passphrase: str) -> Path:
+        """Write the key, sealed with a passphrase (scrypt, AES-256-GCM), mode 600, whole or not at all.
+
+        Openings are counted from now on in ``<path>.ledger`` beside it.
+
+        Raises
+        ------
+        WrongKey
+            The passphrase is too short.
+        """
+        guard_fork()
+        target = Path(path)
+        with seal_words("writing a secret key"):
+            secret = dump(self._secret)
+        bundle = SecretBundle(
+            self.profile, secret, self._public, self.ledger.budget, self.ledger.used, self.fingerprint
+        )
+        write_atomic(target, seal_secret(bundle, self._engine.params_hash, passphrase), mode=0o600)
+        self.ledger.keep_at(_ledger_path(target))
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path, passphrase: str) -> "KeyHolder":
+        """Read a key file.
+
+        Raises
+        ------
+        WrongKey
+            Wrong passphrase, or the file was changed.
+        CiphertextError
+            Not a key file, or of another version.
+        """
+        source = Path(path)
+        bundle = open_secret(source.read_bytes(), passphrase)
+        if bundle.profile not in PROFILES:
+            raise CiphertextError(
+                f"the key uses the profile {bundle.profile!r}, which this kit does not have",
+                hint=f"use one of: {', '.join(PROFILES)}",
+            )
+        engine = engine_for(bundle.profile)
+        secret = seal.SecretKey()
+        with seal_words("reading a secret key"):
+            load_into(secret, engine.context, bundle.secret)
+            holder = cls(engine, secret, bundle.public, QueryLedger(bundle.budget, bundle.used))
+        same_key(holder.fingerprint, bundle.fingerprint, "reading a key file")
+        holder.ledger.keep_at(_ledger_path(source))
+        return holder
+
+    # Refusing --------------------------------------------------------------------------------------------
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise SecretRefused(
+            "a KeyHolder holds a secret key and cannot be pickled",
+            hint="give .evaluator() to others, or keep the key with .save(path, passphrase)",
+        )
+
+    __reduce__ = __reduce_ex__  # type: ignore[assignment]
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce_ex__(2)
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce_ex__(2)
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        self.__reduce_ex__(2)
+
+    def __repr__(self) -> str:
+        return f"<KeyHolder profile {self.profile}, key {self.fingerprint[:8]}…: keep it to yourself>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><strong>KeyHolder</strong>: profile {html.escape(self.profile)}, key {self.fingerprint}, "
+            f"{self.ledger.used} of {self.ledger.budget} openings used. The secret key is not shown.</p>"
+        )
+
+
+def _ledger_path(path: Path) -> Path:
+    return path.with_name(path.name + ".ledger")

@@ -1,0 +1,234 @@
+"""Removes the masks from a masked sum with the opened shares; anyone who can read them can run it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from twopm_kit.errors import ProtocolError, TamperedMessage, TooFewSurvivors
+from twopm_kit.secagg.boxes import BoxKey
+from twopm_kit.secagg.commitments import ShareKind, mask_digest, seed_hash, share_leaf
+from twopm_kit.secagg.config import RoundConfig
+from twopm_kit.secagg.context import ByParty, Party, RoundContext, party_id, party_name
+from twopm_kit.secagg.field import Limbs, subtract
+from twopm_kit.secagg.masks import MaskKey, add_masks, pair_key, self_key
+from twopm_kit.secagg.messages import OpeningMessage, ShareAnnouncement, ShareMessage, by_party
+from twopm_kit.secagg.node import check_survivors, usable_mask_key, verify_share_message
+from twopm_kit.secagg.shares import combine
+
+__all__ = ["Unmasking", "reconstruct_mask"]
+
+
+@dataclass(frozen=True, eq=False)
+class Unmasking:
+    """The total mask of a round.
+
+    Attributes
+    ----------
+    mask : uint32 array, shape (m, 8)
+        M, the sum of all masks in the survivors' masked vectors.
+    digest : bytes
+        keccak256 over M as 32-byte big-endian words; the contract compares it with keccak256(Y − X).
+    survivors : tuple of bytes
+    faults : dict
+        Party → what it did wrong. The result is correct all the same.
+    """
+
+    mask: Limbs
+    digest: bytes
+    survivors: tuple[bytes, ...]
+    faults: dict[bytes, str] = field(default_factory=dict)
+
+    def unmask(self, masked_sum: Limbs) -> Limbs:
+        """Return X = Y − M in F_r; shapes (m, 8)."""
+        return subtract(masked_sum, self.mask)
+
+    def __repr__(self) -> str:
+        return (
+            f"Unmasking({self.mask.shape[0]} elements, {len(self.survivors)} survivors, "
+            f"{len(self.faults)} faults, digest={self.digest.hex()[:16]}…)"
+        )
+
+
+def reconstruct_mask(
+    context: RoundContext,
+    config: RoundConfig,
+    *,
+    members: Iterable[Party],
+    announcements: Iterable[ShareAnnouncement],
+    messages: ByParty[ShareMessage | bytes] | Iterable[ShareMessage],
+    survivors: Iterable[Party],
+    openings: ByParty[OpeningMessage | bytes] | Iterable[OpeningMessage],
+    elements: int,
+    opening_roots: ByParty[bytes] | None = None,
+) -> Unmasking:
+    """Reconstruct the sum of all masks.
+
+    Parameters
+    ----------
+    context : RoundContext
+    config : RoundConfig
+    members : iterable of addresses
+        All selected members.
+    announcements : iterable of ShareAnnouncement
+        From the chain, of all members that shared (U1).
+    messages : mapping of address to ShareMessage or bytes, or iterable of ShareMessage
+        From storage.
+    survivors : iterable of addresses
+        The list that the contract froze.
+    openings : mapping of address to OpeningMessage or bytes, or iterable of OpeningMessage
+        From storage.
+    elements : int
+        Length m of the masked vectors.
+    opening_roots : mapping of address to bytes, optional
+        Roots of the openings on chain; an opening that does not match its root is ignored.
+
+    Returns
+    -------
+    Unmasking
+        With every bad opener and bad message named in `faults`.
+
+    Raises
+    ------
+    TooFewSurvivors
+        If fewer than the threshold opened a good share of some dealer.
+    TamperedMessage
+        If a dealer's shares lead to another secret than it committed to; the message names it.
+    """
+    selected = sorted({party_id(member) for member in members})
+    threshold = config.threshold(len(selected))
+    announced = {a.dealer: a for a in announcements}
+    if not announced.keys() <= set(selected):
+        raise ProtocolError(
+            "somebody announced shares who was not selected",
+            hint="Read members and announcements of one round from the round contract.",
+        )
+    living = check_survivors(survivors, announced, config.quorum(len(selected)))
+    faults: dict[bytes, str] = {}
+    dealt = _verified_messages(context, selected, announced, by_party(messages), faults)
+    good = _good_shares(context, living, dealt, _parsed(openings, opening_roots, faults), faults)
+    binding = context.binding
+    plus: list[MaskKey] = []
+    minus: list[MaskKey] = []
+    for dealer in sorted(announced):
+        announcement = announced[dealer]
+        secret = _secret_of(dealer, dealer in living, good.get(dealer, {}), threshold)
+        if dealer in living:
+            if seed_hash(binding, dealer, secret) != announcement.seed_hash:
+                raise _bad_dealer(dealer, "the seed b does not match its hash")
+            plus.append(self_key(secret, binding, dealer))
+            continue
+        if not usable_mask_key(announcement):
+            continue
+        key = BoxKey(secret)
+        if key.public != announcement.mask_public:
+            raise _bad_dealer(dealer, "the mask key s does not match its public key")
+        for survivor in living:
+            other = announced[survivor]
+            if usable_mask_key(other):
+                parties = {dealer: key.public, survivor: other.mask_public}
+                shared = pair_key(key.exchange(other.mask_public), binding, parties)
+                (plus if dealer > survivor else minus).append(shared)
+    mask = add_masks(elements, plus=plus, minus=minus)
+    return Unmasking(mask, mask_digest(mask), living, faults)
+
+
+def _verified_messages(
+    context: RoundContext,
+    members: list[bytes],
+    announced: dict[bytes, ShareAnnouncement],
+    received: Mapping[bytes, ShareMessage | bytes],
+    faults: dict[bytes, str],
+) -> dict[bytes, ShareMessage]:
+    dealt = {}
+    for dealer, announcement in announced.items():
+        try:
+            if dealer not in received:
+                _blame(faults, dealer, f"{party_name(dealer)} announced shares that are not in storage")
+                continue
+            dealt[dealer] = verify_share_message(received[dealer], announcement, context, members)
+        except TamperedMessage as fault:
+            _blame(faults, dealer, fault.message)
+    return dealt
+
+
+def _parsed(
+    openings: ByParty[OpeningMessage | bytes] | Iterable[OpeningMessage],
+    roots: ByParty[bytes] | None,
+    faults: dict[bytes, str],
+) -> dict[bytes, OpeningMessage]:
+    if isinstance(openings, Mapping):
+        raw: dict[bytes, OpeningMessage | bytes] = {party_id(p): o for p, o in openings.items()}
+    else:
+        raw = {opening.opener: opening for opening in openings}
+    expected = None if roots is None else {party_id(p): root for p, root in roots.items()}
+    parsed = {}
+    for opener, message in raw.items():
+        try:
+            opening = message if isinstance(message, OpeningMessage) else OpeningMessage.from_bytes(message)
+        except TamperedMessage as fault:
+            _blame(faults, opener, f"the opening of {party_name(opener)} is malformed: {fault.message}")
+            continue
+        if opening.opener != opener:
+            _blame(faults, opener, f"{party_name(opener)} sent the opening of {party_name(opening.opener)}")
+        elif expected is not None and expected.get(opener) != opening.root:
+            _blame(faults, opener, f"the opening of {party_name(opener)} does not match its root on chain")
+        else:
+            parsed[opener] = opening
+    return parsed
+
+
+def _good_shares(
+    context: RoundContext,
+    living: tuple[bytes, ...],
+    dealt: dict[bytes, ShareMessage],
+    openings: dict[bytes, OpeningMessage],
+    faults: dict[bytes, str],
+) -> dict[bytes, dict[bytes, bytes]]:
+    """Collect dealer → opener → share, from openers all of whose entries open their leaves."""
+    good: dict[bytes, dict[bytes, bytes]] = {}
+    for opener in sorted(openings):
+        opening = openings[opener]
+        if opening.binding != context.binding or opening.survivors != living:
+            _blame(faults, opener, f"the opening of {party_name(opener)} is for another round or list")
+            continue
+        shares = {}
+        honest = True
+        for entry in opening.entries:
+            message = dealt.get(entry.dealer)
+            if message is None:
+                continue
+            leaf = share_leaf(context.binding, entry.dealer, opener, entry.kind, entry.salt, entry.share)
+            if leaf != message.leaf(opener, entry.kind):
+                what = f"opened a share of {party_name(entry.dealer)} that does not open its leaf"
+                _blame(faults, opener, f"{party_name(opener)} {what}")
+                honest = False
+                break
+            shares[entry.dealer] = entry.share
+        if honest:
+            for dealer, share in shares.items():
+                good.setdefault(dealer, {})[opener] = share
+    return good
+
+
+def _secret_of(dealer: bytes, alive: bool, shares: dict[bytes, bytes], threshold: int) -> bytes:
+    kind = ShareKind.SELF_SEED if alive else ShareKind.MASK_KEY
+    if len(shares) < threshold:
+        raise TooFewSurvivors(
+            f"{len(shares)} good shares of {kind.name} of {party_name(dealer)} were opened, expected at "
+            f"least {threshold}",
+            hint="Wait for more survivors to open their shares, or end the round without a result.",
+        )
+    try:
+        return combine(shares, threshold)
+    except TamperedMessage as cause:
+        raise _bad_dealer(dealer, "its shares do not lie on one polynomial") from cause
+
+
+def _blame(faults: dict[bytes, str], party: bytes, why: str) -> None:
+    faults[party] = f"{faults[party]}; {why}" if party in faults else why
+
+
+def _bad_dealer(dealer: bytes, why: str) -> TamperedMessage:
+    return TamperedMessage(
+        f"{party_name(dealer)} is a bad dealer: {why}",
+        hint="End the round and hold the dealer responsible: leaves and openings prove the fault.",
+    )
