@@ -45,9 +45,10 @@ refresh: env ## Execute the series in learn mode and store its outputs in the no
 doctor: env ## Print the environment card, and what to do about what is missing
 	@$(TWOPM) doctor
 
-# Made again only when the contents of the lock or of pyproject.toml differ from those that it was made from.
+# Made again only when the contents of the lock or of pyproject.toml, anvil's version or the clone's place differ
+# from those that it was made from.
 env: ## Create or update the environment in .venv
-	@want=$$(cat requirements.lock pyproject.toml | sha256sum); \
+	@want=$$({ cat requirements.lock pyproject.toml; echo "$(ANVIL) $(CURDIR)"; } | sha256sum); \
 	if [ -x $(TWOPM) ] && [ "$$(cat $(STAMP) 2>/dev/null || true)" = "$$want" ]; then exit 0; fi; \
 	python=""; \
 	for name in python3.11 python3 python; do \
@@ -67,7 +68,7 @@ env: ## Create or update the environment in .venv
 	fi; \
 	$(BIN)/python -m pip install --quiet -r requirements.lock; \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
-	$(BIN)/npm install --silent --no-audit --no-fund --global --prefix $(CURDIR)/$(VENV) --ignore-scripts \
+	$(BIN)/npm install --silent --no-audit --no-fund --global --prefix "$(CURDIR)/$(VENV)" --ignore-scripts \
 	  @foundry-rs/anvil@$(ANVIL) \
 	  || echo "Warning: anvil could not be installed; the embedded chain works without it." >&2; \
 	printf '%s\n' "$$want" > $(STAMP)

@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Train AI models together on data that nobody shows: run, open and test the notebook series.",
 )
 
+_LOG_WIDTH: Final = 130
 _PASS_THROUGH: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 Mode = Annotated[str, typer.Option("--mode", "-m", help="fast (tests), learn (reading along) or full.")]
 Names = Annotated[
@@ -88,7 +89,7 @@ def run(
         series = load_series(root / "notebooks")
         overrides = dict(parse_override(text) for text in parameter or [])
         rows = _run_with_bar(series, names or [], mode, root / "build" / "notebooks", overrides)
-    console = Console()
+    console = _console()
     console.print(_table(rows, mode))
     for row in rows:
         if not row.passed:
@@ -97,6 +98,11 @@ def run(
     console.print(f"{passed} of {len(rows)} notebooks passed; executed notebooks are in build/notebooks/")
     if passed < len(rows) or not rows:
         raise typer.Exit(1)
+
+
+def _console() -> Console:
+    """Return a console; where nobody sees a terminal, one that is wide enough for the table."""
+    return Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
 
 
 def _run_with_bar(
@@ -162,13 +168,15 @@ def lab(context: typer.Context) -> None:
         # Nothing is asked of, or told to, anybody outside this machine.
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdates",
+        "--LabApp.extension_manager=readonly",
         *(["--allow-root"] if os.geteuid() == 0 else []),
         *([] if _has_display() else ["--no-browser"]),
         *context.args,
     ]
     # The environment's own kernel comes before a user's kernel of the same name.
     places = [str(root / "build" / "jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])]
-    raise typer.Exit(_call(command, env={**os.environ, "JUPYTER_PATH": os.pathsep.join(places)}))
+    # JupyterLab takes this process's place, so that a signal to 'twopm lab' ends it and its kernels.
+    os.execve(sys.executable, command, {**os.environ, "JUPYTER_PATH": os.pathsep.join(places)})  # noqa: S606
 
 
 def _has_display() -> bool:
@@ -273,7 +281,7 @@ def doctor() -> None:
     for finding in findings:
         sign = {"ok": Text("✓", style="green"), "optional": Text("○", style="yellow")}
         table.add_row(finding.name, finding.found, sign.get(finding.state, Text("✗", style="bold red")))
-    console = Console()
+    console = _console()
     console.print(table)
     for finding in findings:
         if finding.state != "ok":

@@ -6,6 +6,8 @@ says what to do. Each class also mixes in the builtin it stands for, so ``except
 
 __all__ = [
     "AccountError",
+    "AlreadyAnswered",
+    "AnswerMismatch",
     "AnvilMissing",
     "BudgetSpent",
     "CellTimeout",
@@ -21,8 +23,10 @@ __all__ = [
     "ExpectationFailed",
     "FHEError",
     "FederatedError",
+    "ForeignRequest",
     "ForkRefused",
     "InferenceError",
+    "InputMismatch",
     "NetworkRefused",
     "NotebookError",
     "ParameterError",
@@ -30,6 +34,9 @@ __all__ = [
     "PaymentError",
     "ProfileError",
     "ProtocolError",
+    "RequestExpired",
+    "RequestNotFinal",
+    "RequestRefunded",
     "RoundAborted",
     "RoundConfigError",
     "SchemaError",
@@ -43,6 +50,7 @@ __all__ = [
     "UnknownContract",
     "UnknownDataset",
     "UnknownMember",
+    "UnknownRequest",
     "UnknownRoom",
     "WrongKey",
 ]
@@ -238,6 +246,38 @@ class InferenceError(TwoPMError, RuntimeError):
 
 class PaymentError(InferenceError, PermissionError):
     """No payment on chain covers this prediction: pay first, or pass the right receipt."""
+
+
+class UnknownRequest(PaymentError, LookupError):
+    """The desk has no request of this number: pay on the desk and chain that the predictor reads."""
+
+
+class ForeignRequest(PaymentError):
+    """The request was paid for another model, or by another account: use one of your own for this model."""
+
+
+class InputMismatch(PaymentError, ValueError):
+    """The input is not the one that was paid for: send exactly the bytes that the payment names."""
+
+
+class AlreadyAnswered(PaymentError):
+    """The payment has bought its one answer: pay for another."""
+
+
+class RequestRefunded(PaymentError):
+    """The payment went back to the client: pay again."""
+
+
+class RequestExpired(PaymentError, TimeoutError):
+    """The answer window is over: take the payment back and pay again."""
+
+
+class RequestNotFinal(PaymentError):
+    """The payment is not deep enough in the chain yet: wait for more blocks."""
+
+
+class AnswerMismatch(PaymentError, ValueError):
+    """The answer is not the one that the chain names for this request: ask for the right one."""
 
 
 # Notebooks ----------------------------------------------------------------------------------------------

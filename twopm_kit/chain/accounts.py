@@ -11,10 +11,13 @@ from typing import Any, NoReturn
 from eth_account import Account as EthAccount
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+from rlp import encode as rlp_encode  # type: ignore[import-untyped]
 
 from twopm_kit.errors import AccountError, SecretRefused
 
-__all__ = ["Account", "recover"]
+__all__ = ["Account", "created_address", "recover"]
 
 
 class Account:
@@ -54,9 +57,10 @@ class Account:
         #: Held while a transaction of this account is numbered and sent.
         self.lock = threading.RLock()
 
-    def sign_transaction(self, fields: dict[str, Any]) -> str:
-        """Sign a transaction and give its raw form in hexadecimal."""
-        return "0x" + bytes(self._signer.sign_transaction(fields).raw_transaction).hex()
+    def sign_transaction(self, fields: dict[str, Any]) -> tuple[str, str]:
+        """Sign a transaction; give its raw form and its hash, both in hexadecimal."""
+        signed = self._signer.sign_transaction(fields)
+        return "0x" + bytes(signed.raw_transaction).hex(), "0x" + bytes(signed.hash).hex()
 
     def sign(self, message: bytes) -> bytes:
         """Sign a message (EIP-191, version 0x45). `recover` gives back the address.
@@ -79,6 +83,11 @@ class Account:
             f"the account {self.name!r} holds a key and cannot be pickled or copied",
             hint="pass account.address instead; a process that must sign makes an account of its own",
         )
+
+
+def created_address(sender: bytes, nonce: int) -> str:
+    """Give the address of the contract that an account's transaction number ``nonce`` creates."""
+    return to_checksum_address(keccak(rlp_encode([sender, nonce]))[-20:])
 
 
 def recover(message: bytes, signature: bytes) -> str:

@@ -22,8 +22,8 @@ _BLOCK_GAS = 60_000_000
 _START_SECONDS = 20.0
 _ATTEMPTS = 5
 
-# The shell starts anvil and waits. Its standard input is a pipe that we hold: when it closes, because we let go
-# or because this process died in whatever way, anvil is ended, so none is ever left behind.
+# The shell starts anvil and waits. Its standard input is a pipe that we hold: when that closes,
+# because we let go or because this process died in whatever way, anvil is ended and none is left behind.
 _GUARDED = (
     'exec 3<&0; "$0" "$@" 3<&- </dev/null & node=$!; '
     '{ read -r _ <&3; kill "$node"; } 2>/dev/null & guard=$!; '

@@ -92,8 +92,8 @@ class Artifact:
             for entry in self.abi
         )
         return (
-            f"<div><strong>{escape(self.name)}</strong> {len(self.bytecode):,} bytes, {escape(self.compiler)}, "
-            f"{escape(self.evm_version)}<table>{rows}</table></div>"
+            f"<div><strong>{escape(self.name)}</strong> {len(self.bytecode):,} bytes, "
+            f"{escape(self.compiler)}, {escape(self.evm_version)}<table>{rows}</table></div>"
         )
 
 
@@ -109,7 +109,7 @@ def artifact(name: str) -> Artifact:
     if not _NAME.fullmatch(str(name)) or not path.is_file():
         raise UnknownContract(
             f"the kit has no compiled contract called {str(name)[:80]!r}",
-            hint=f"use one of: {', '.join(names())}; or compile new sources with 'python -m twopm_kit.contracts'",
+            hint=f"use one of: {', '.join(names())}; 'python -m twopm_kit.contracts' compiles new sources",
         )
     return _load(path, path.stat().st_mtime_ns)
 

@@ -2,7 +2,6 @@
 
 import threading
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eth_utils.abi import event_abi_to_log_topic
 
 from twopm_kit.chain import abi, jsonrpc
-from twopm_kit.chain.accounts import Account
+from twopm_kit.chain.accounts import Account, created_address
 from twopm_kit.chain.artifacts import Artifact, artifact
 from twopm_kit.chain.contract import Contract, Receipt, sender_of
 from twopm_kit.chain.events import Event, Log, decode_event, parse_log
@@ -122,7 +121,7 @@ class Chain:
         self._accounts: dict[str, Account] = {}
         self._accounts_lock = threading.RLock()
         self._event_entries: dict[str, Mapping[bytes, abi.Component]] = {}
-        self._servers: weakref.WeakSet[Server] = weakref.WeakSet()
+        self._servers: list[Server] = []
 
     # Facts ----------------------------------------------------------------------------------------------
 
@@ -266,7 +265,7 @@ class Chain:
         entry = next((item for item in made.abi if item["type"] == "constructor"), None)
         label = f"the constructor of {made.name}"
         data = made.bytecode + abi.encode(entry["inputs"] if entry else [], arguments, label)
-        answer, receipt = self._transact(
+        receipt, nonce = self._transact(
             to=None,
             data=data,
             sender=sender,
@@ -275,8 +274,8 @@ class Chain:
             call="deploy",
             errors=custom_errors(made.abi),
         )
-        del receipt
-        return self._bind(made, abi.address_of(answer.get("contractAddress"), "the new contract's address"))
+        # worked out here rather than asked for: a node cannot pass off another contract as the new one
+        return self._bind(made, created_address(bytes.fromhex(receipt.sender[2:]), nonce))
 
     def at(self, what: str | Artifact, address: Any) -> Contract:
         """Use a contract that is on the chain already.
@@ -345,8 +344,9 @@ class Chain:
         Parameters
         ----------
         **what
-            ``to`` (str), ``data`` (bytes), ``sender`` (Account), ``value`` (wei), ``gas`` (limit), ``check`` (ask
-            first), ``contract`` and ``call`` (names for the ledger), ``errors`` (custom errors by selector).
+            ``to`` (str), ``data`` (bytes), ``sender`` (Account), ``value`` (wei), ``gas`` (limit), ``check``
+            (ask first), ``contract`` and ``call`` (names for the ledger), ``errors`` (custom errors by
+            selector).
 
         Raises
         ------
@@ -355,7 +355,7 @@ class Chain:
         AccountError
             When the sender has too little for the value and the gas.
         """
-        return self._transact(**what)[1]
+        return self._transact(**what)[0]
 
     def _transact(
         self,
@@ -369,7 +369,7 @@ class Chain:
         contract: str = "",
         call: str = "transaction",
         errors: Mapping[bytes, str] | None = None,
-    ) -> tuple[Mapping[str, Any], Receipt]:
+    ) -> tuple[Receipt, int]:
         label = f"{contract}.{call}" if contract else call
         account = sender_of(sender, label)
         request = {
@@ -382,7 +382,9 @@ class Chain:
         if self.is_development or gas is not None:
             # room for everything costs nothing where gas is free, and saves an estimate
             request["gas"] = hex(limit)
-        answer = self._send(account, request, label, errors, check=check, estimate="gas" not in request)
+        answer, nonce = self._send(
+            account, request, label, errors, check=check, estimate="gas" not in request
+        )
         refused = answer.get("status") == "0x0"
         number, used = as_int(answer["blockNumber"]), as_int(answer["gasUsed"])
         self.ledger._add(
@@ -399,7 +401,7 @@ class Chain:
             sender=account.address,
             contract=contract,
         )
-        return answer, receipt
+        return receipt, nonce
 
     def _send(
         self,
@@ -410,7 +412,8 @@ class Chain:
         *,
         check: bool,
         estimate: bool,
-    ) -> Mapping[str, Any]:
+    ) -> tuple[Mapping[str, Any], int]:
+        """Send a signed transaction; give the node's receipt and the transaction's number (nonce)."""
         at_once = self._transacts_at_once and check
         calls: list[Call] = [
             ("eth_getTransactionCount", [account.address, "pending"]),
@@ -424,13 +427,18 @@ class Chain:
         for attempt in range(_NONCE_ATTEMPTS):
             with account.lock:
                 answers = self._node.batch(calls)
-                for answer in reversed(answers):
+                for answer in answers[:3]:
+                    if isinstance(answer, Fault):
+                        raise answer
+                if estimate and isinstance(answers[-1], Fault):
+                    raise self._explained(answers[-1], label, errors, account)
+                nonce, price, balance = (as_int(answer) for answer in answers[:3])
+                limit = min(as_int(answers[-1]) * 5 // 4, TX_GAS) if estimate else as_int(request["gas"])
+                fields = self._fields(request, account, nonce, price, balance, limit, label)
+                for answer in answers[3:]:
                     if isinstance(answer, Fault):
                         raise self._explained(answer, label, errors, account)
-                nonce, price, balance = (as_int(answer) for answer in answers[:3])
-                limit = as_int(request["gas"]) if not estimate else min(as_int(answers[-1]) * 5 // 4, TX_GAS)
-                fields = self._fields(request, account, nonce, price, balance, limit, label)
-                raw = account.sign_transaction(fields)
+                raw, tx_hash = account.sign_transaction(fields)
                 try:
                     sent = self._node.request("twopm_transact" if at_once else "eth_sendRawTransaction", raw)
                     break
@@ -438,7 +446,13 @@ class Chain:
                     # another process that signs with the same key was faster
                     if "nonce" not in fault.words.lower() or attempt == _NONCE_ATTEMPTS - 1:
                         raise self._explained(fault, label, errors, account) from None
-        return _receipt(sent) if at_once else self._wait(sent)
+        answer = _receipt(sent) if at_once else self._wait(tx_hash)
+        if answer["transactionHash"] != tx_hash:
+            raise ChainError(
+                f"the node answered about another transaction than {tx_hash}",
+                hint="use a node that you trust",
+            )
+        return answer, nonce
 
     def _fields(
         self,
@@ -456,7 +470,7 @@ class Chain:
         affordable = (balance - value) // most if most else limit
         if affordable < _TRANSFER_GAS or (not self.is_development and affordable < limit):
             raise AccountError(
-                f"{account.name!r} has {_ether(balance)}, too little for {label} with {_ether(value)} and its gas",
+                f"{account.name!r} has {_ether(balance)}, too little for {label} with {_ether(value)}",
                 hint=f"send coins to {account.address}"
                 + (f", or call chain.account({account.name!r}, fund=…)" if self.is_development else ""),
             )
@@ -476,7 +490,7 @@ class Chain:
         self, fault: Fault, label: str, errors: Mapping[bytes, str] | None, account: Account
     ) -> ChainError:
         words = fault.words.lower()
-        if "insufficient" in words or "not enough" in words or "balance" in words:
+        if fault.data is None and ("insufficient" in words or "enough" in words):
             return AccountError(
                 f"{account.name!r} has too little for {label}: {fault.words}",
                 hint=f"send coins to {account.address}, or lower value=",
@@ -565,6 +579,15 @@ class Chain:
                 hint="use a development chain: kit.chain.connect() or kit.chain.connect('anvil')",
             ) from None
 
+    def go_back(self, number: Any) -> bool:
+        """Revert to a snapshot by the node's number for it; False when the node has forgotten it."""
+        try:
+            return self._node.request("evm_revert", number) is True
+        except Fault as fault:
+            if fault.code == jsonrpc.UNKNOWN_METHOD:
+                raise
+            return False  # anvil refuses where others answer false
+
     def snapshot(self) -> Snapshot:
         """Remember this moment: ``revert()`` the result later, or use it in a ``with`` block."""
         block = self.block_number
@@ -623,12 +646,12 @@ class Chain:
         from twopm_kit.chain.server import Server
 
         server = Server(self._node, port)
-        self._servers.add(server)
+        self._servers.append(server)
         return server
 
     def close(self) -> None:
         """End what this connection started: servers, the anvil process, open connections."""
-        for server in list(self._servers):
+        for server in self._servers:
             server.close()
         self._node.close()
 
@@ -642,13 +665,16 @@ class Chain:
         return f"<Chain {self.kind}, id {self.chain_id}, {len(self._accounts)} accounts>"
 
     def _repr_html_(self) -> str:
+        try:
+            block, balances = self.block_number, [_ether(self.balance(account)) for account in self.accounts]
+        except ChainError:
+            return f"<div>{escape(repr(self))}, not reachable</div>"
         rows = "".join(
-            f"<tr><td>{escape(account.name)}</td><td><code>{account.address}</code></td>"
-            f"<td>{escape(_ether(self.balance(account)))}</td></tr>"
-            for account in self.accounts
+            f"<tr><td>{escape(account.name)}</td><td><code>{account.address}</code></td><td>{balance}</td></tr>"
+            for account, balance in zip(self.accounts, balances, strict=True)
         )
         return (
-            f"<div><strong>Chain</strong> {escape(self.kind)}, id {self.chain_id}, block {self.block_number}"
+            f"<div><strong>Chain</strong> {escape(self.kind)}, id {self.chain_id}, block {block}"
             f"<table><tr><th>account</th><th>address</th><th>balance</th></tr>{rows}</table></div>"
         )
 

@@ -1,7 +1,7 @@
 """A deployed contract as a Python object: methods are attributes, events are lists.
 
-``tally.total()`` reads, ``tally.add(5, sender=alice)`` sends a transaction. Where a method of the contract has
-the name of one of the attributes here (``name``, ``events``, …), use ``contract.method("name")``.
+``tally.total()`` reads, ``tally.add(5, sender=alice)`` sends a transaction. Where a method of the contract
+has the name of one of the attributes here (``name``, ``events``, …), use ``contract.method("name")``.
 """
 
 from collections.abc import Mapping
@@ -70,9 +70,9 @@ class Receipt:
 class ContractMethod:
     """One method of a deployed contract; call it.
 
-    A view or pure method takes ``sender=`` (whom the contract sees) and ``block=`` (at which block to look). Any
-    other takes ``sender=`` (required, an account), ``value=`` in wei, ``gas=`` (a limit), and ``check=False``
-    to send it even though the node can tell that it will be refused.
+    A view or pure method takes ``sender=`` (whom the contract sees) and ``block=`` (at which block to look).
+    Any other takes ``sender=`` (required, an account), ``value=`` in wei, ``gas=`` (a limit), and
+    ``check=False`` to send it even though the node can tell that it will be refused.
     """
 
     def __init__(self, contract: "Contract", name: str, entries: list[dict[str, Any]]) -> None:
@@ -104,6 +104,9 @@ class ContractMethod:
             )
         data = self.encode(*arguments)
         contract = self._contract
+        payable = self._entry(arguments).get("stateMutability") == "payable"
+        if options.get("value") and not payable and options.get("check", True):
+            raise CallError(f"{self._label} takes no coins", hint="leave value= out")
         if self.reads_only:
             sender = options.get("sender")
             answer = contract.chain.call(
@@ -192,6 +195,11 @@ class Contract:
             raise UnknownMember(f"a contract has no attribute {name!r}", hint="use one of its methods")
         return self.method(name)
 
+    @property
+    def event_names(self) -> list[str]:
+        """Names of the contract's events."""
+        return sorted(entry["name"] for entry in self._event_entries.values())
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._methods]
 
@@ -261,7 +269,7 @@ class Contract:
         if not found:
             raise UnknownMember(
                 f"the contract {self.name} has no event {name!r}",
-                hint=f"use one of: {', '.join(sorted(e['name'] for e in self._event_entries.values())) or 'none'}",
+                hint=f"use one of: {', '.join(self.event_names) or 'none'}",
             )
         [(first, entry)] = list(found.items())[:1]
         indexed = [item for item in entry["inputs"] if item["indexed"]]
@@ -296,7 +304,7 @@ class Contract:
             for entries in self._methods.values()
             for entry in entries
         )
-        events = ", ".join(escape(entry["name"]) for entry in self._event_entries.values())
+        events = ", ".join(map(escape, self.event_names))
         return (
             f"<div><strong>{escape(self.name)}</strong> at <code>{self.address}</code>"
             f"<table>{rows}</table>events: {events or 'none'}</div>"

@@ -20,11 +20,10 @@ from eth.vm.spoof import SpoofTransaction
 from eth_tester import EthereumTester
 from eth_tester.backends.pyevm import PyEVMBackend
 from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
-from rlp import encode as rlp_encode  # type: ignore[import-untyped]
 from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
+from twopm_kit.chain.accounts import created_address
 from twopm_kit.chain.jsonrpc import INVALID_PARAMS, REFUSED, REVERTED, UNKNOWN_METHOD, Call, Fault, to_plain
 from twopm_kit.errors import ChainUnavailable
 
@@ -202,9 +201,21 @@ class EmbeddedNode:
         return int(self._chain.header.base_fee_per_gas)
 
     def _catch_up(self) -> None:
-        """Record blocks that were mined just before an interrupt reached us."""
-        while len(self._records) < self._chain.header.block_number:
+        """Make the records those of the chain: after a revert, or an interrupt at the wrong moment."""
+        open_header = self._chain.header
+        if self._records and self._records[-1].hash == open_header.parent_hash:
+            return
+        while self._records and not self._still_there(len(self._records) - 1):
+            for tx_hash in self._records.pop().transactions:
+                self._receipts.pop(tx_hash, None)
+        while len(self._records) < open_header.block_number:
             self._record(self._chain.get_canonical_block_by_number(len(self._records)))
+
+    def _still_there(self, number: int) -> bool:
+        if number >= self._chain.header.block_number:
+            return False
+        on_chain: bytes = self._chain.get_canonical_block_by_number(number).hash
+        return on_chain == self._records[number].hash
 
     def _record(self, block: BlockAPI) -> None:
         header = block.header
@@ -234,14 +245,12 @@ class EmbeddedNode:
             logs += own_logs
             hashes.append(where["transactionHash"])
             sender = transaction.sender
-            fee = min(
-                transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas + base_fee
-            )
+            fee = min(transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas + base_fee)
             self._receipts[where["transactionHash"]] = {
                 **where,
                 "from": to_checksum_address(sender),
                 "to": to_checksum_address(transaction.to) if transaction.to else None,
-                "contractAddress": None if transaction.to else _created(sender, transaction.nonce),
+                "contractAddress": None if transaction.to else created_address(sender, transaction.nonce),
                 "status": "0x1" if receipt.state_root == b"\x01" else "0x0",
                 "gasUsed": hex(receipt.gas_used - used_before),
                 "cumulativeGasUsed": hex(receipt.gas_used),
@@ -397,7 +406,9 @@ class EmbeddedNode:
         step = seconds if isinstance(seconds, int) else int(seconds, 16)
         if not 0 <= step < 2**40:
             raise Fault(f"the clock cannot be moved by {step} seconds")
-        self._clock_offset += step
+        # from the last block on: with many blocks in one second the chain's clock runs ahead of the machine's
+        now = int(time.time())
+        self._clock_offset = max(now + self._clock_offset, self._records[-1].header.timestamp) + step - now
         return self._clock_offset
 
     def _snapshot(self) -> int:
@@ -414,9 +425,7 @@ class EmbeddedNode:
         # like every node: a snapshot serves once, and those taken after it go with it
         self._snapshots = {key: value for key, value in self._snapshots.items() if key < number}
         self._backend.revert_to_snapshot(block_hash)
-        while self._records[-1].hash != block_hash:
-            for tx_hash in self._records.pop().transactions:
-                self._receipts.pop(tx_hash, None)
+        self._catch_up()
         self._clock_offset = self._records[-1].header.timestamp - int(time.time())
         return True
 
@@ -491,10 +500,6 @@ def _raise_if_refused(computation: ComputationAPI) -> None:
     if isinstance(error, OutOfGas):
         raise Fault("execution stopped: OutOfGas", code=REFUSED)
     raise Fault(f"execution stopped: {type(error).__name__}", code=REFUSED)
-
-
-def _created(sender: bytes, nonce: int) -> str:
-    return to_checksum_address(keccak(rlp_encode([sender, nonce]))[-20:])
 
 
 def _address(value: str) -> bytes:

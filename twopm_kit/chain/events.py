@@ -1,4 +1,4 @@
-"""Events: what contracts wrote into the log, read by block range so that a reader who slept misses nothing."""
+"""Events: what contracts wrote into the log, read by block range so that a late reader misses nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +54,8 @@ class Event:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{escape(name)}</td><td style='text-align:left'><code>{escape(_short(value))}</code></td></tr>"
+            f"<tr><td>{escape(name)}</td>"
+            f"<td style='text-align:left'><code>{escape(_short(value))}</code></td></tr>"
             for name, value in self.args.items()
         )
         return f"<div><strong>{escape(self.name)}</strong> in block {self.block}<table>{rows}</table></div>"
@@ -115,8 +116,9 @@ def decode_event(entries: Mapping[bytes, abi.Component], log: Log) -> Event | No
 class EventCursor:
     """Reads a contract's events from where it last stopped.
 
-    It asks by block range, so nothing is lost while nobody reads. When blocks that were already read have been
-    replaced (a snapshot was reverted, or the chain reorganised), it goes back to where the two histories part.
+    It asks by block range, so nothing is lost while nobody reads. When blocks that were already read have
+    been replaced (a snapshot was reverted, or the chain reorganised), it goes back to where the two histories
+    part.
 
     Parameters
     ----------

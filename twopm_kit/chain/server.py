@@ -1,12 +1,14 @@
 """The embedded chain over loopback HTTP, so that several kernels and processes meet on it.
 
-It listens on 127.0.0.1 only. A web page must not be able to drive it: a request with a browser's ``Origin``, with
-the name of another host (DNS rebinding), or with another content type than JSON is refused.
+It listens on 127.0.0.1 only. A web page must not be able to drive it: a request with a browser's ``Origin``,
+with the name of another host (DNS rebinding), or with another content type than JSON is refused.
 """
 
 import json
 import socket
 import threading
+import time
+import weakref
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,18 +147,11 @@ class Server:
             target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="twopm-chain", daemon=True
         )
         self._thread.start()
+        self._end = weakref.finalize(self, _end, self._http, self._thread)
 
     def close(self) -> None:
         """Stop serving and hang up on everybody. Safe to call twice."""
-        self._http.shutdown()
-        self._thread.join()
-        with self._http.open_lock:
-            for connection in list(self._http.open):
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # the other side hung up first
-        self._http.server_close()
+        self._end()
 
     def __enter__(self) -> "Server":
         return self
@@ -166,3 +161,18 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.url}>"
+
+
+def _end(http: _HTTPServer, thread: threading.Thread) -> None:
+    http.shutdown()
+    thread.join()
+    with http.open_lock:
+        for connection in http.open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # the other side hung up first
+    give_up = time.monotonic() + 2
+    while http.open and time.monotonic() < give_up:
+        time.sleep(0.002)  # each connection's own thread closes it
+    http.server_close()

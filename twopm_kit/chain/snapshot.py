@@ -31,9 +31,9 @@ class Snapshot:
         ChainError
             When the chain went back to an earlier moment meanwhile.
         """
-        if self._chain.control("evm_revert", self._number) is not True:
+        if not self._chain.go_back(self._number):
             raise ChainError(
-                f"the snapshot of block {self.block} is gone: the chain went back to an earlier one meanwhile",
+                f"the snapshot of block {self.block} is gone: the chain went back to an earlier moment",
                 hint="take a new snapshot with chain.snapshot()",
             )
         # nodes forget a snapshot when they use it; a new one at the same moment keeps this object useful

@@ -19,7 +19,7 @@ A phase ends when everybody has spoken or when its deadline (in blocks) has pass
 publish a sum that differs from the one that the masked vectors add up to.
 """
 
-# The order of the scalar field of BLS12-381: 0x73eda753299d7d48...ffffffff00000001.
+# r, the order of the scalar field of BLS12-381, a number of 255 bits.
 R: constant(uint256) = 52435875175126190479447740508185965837690552500527637822603658699938581184513
 
 MAX_MEMBERS: constant(uint256) = 64
@@ -97,6 +97,12 @@ struct Seat:
     seed_hash: bytes32
     share_root: bytes32
     open_root: bytes32
+
+
+struct Member:
+    node: address
+    box_key: bytes32
+    seat: Seat
 
 
 event Registered:
@@ -270,12 +276,9 @@ def open_round(task: uint256) -> uint256:
     assert t.owner != empty(address), "unknown task"
     assert not t.closed, "task is closed"
     assert t.round < t.terms.max_rounds, "all rounds have run"
-    if t.round == 0:
-        assert block.number > t.join_deadline, "join window is open"
-    else:
-        phase: uint256 = self._rounds[task][t.round].phase
-        assert phase == DONE or phase == ABORTED, "last round is still running"
-        assert block.number > t.beacon_block, "beacon is not mined yet"
+    assert self._between_rounds(task), "last round is still running"
+    assert block.number > t.join_deadline, "join window is open"
+    assert block.number > t.beacon_block, "beacon is not mined yet"
     if block.number - t.beacon_block > 255:
         self._tasks[task].beacon_block = block.number
         return 0
@@ -577,6 +580,24 @@ def seat(task: uint256, round: uint256, node: address) -> Seat:
 @view
 def joined(task: uint256) -> DynArray[address, MAX_MEMBERS]:
     return self._joined[task]
+
+
+@external
+@view
+def roster(task: uint256, round: uint256) -> DynArray[Member, MAX_MEMBERS]:
+    """
+    @notice Everything that the members of a round have published, in the order of their scores.
+    """
+    found: DynArray[Member, MAX_MEMBERS] = []
+    for node: address in self._members[task][round]:
+        found.append(
+            Member(
+                node=node,
+                box_key=self._memberships[task][node].box_key,
+                seat=self._seats[task][round][node],
+            )
+        )
+    return found
 
 
 @external

@@ -1,7 +1,8 @@
 """The kit's own contracts: Vyper sources, and what the compiler made of them.
 
-Sources are ``*.vy`` in this folder; compiled artefacts are in ``build/``, one JSON file each with ABI, bytecode,
-compiler, EVM version and the source's checksum. ``python -m twopm_kit.contracts`` compiles them all again.
+Sources are ``*.vy`` in this folder; compiled artefacts are in ``build/``, one JSON file each with ABI,
+bytecode, compiler, EVM version and the checksum of the source. ``python -m twopm_kit.contracts`` compiles
+them all again.
 """
 
 from pathlib import Path

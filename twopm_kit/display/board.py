@@ -44,6 +44,8 @@ _COLUMNS = {
     "open": "unmasked",
     "attest": "attested",
 }
+# Seconds of sending that may be saved up for a quick succession of events.
+_BURST = 4.0
 # Earlier rounds that keep a line of their own.
 _EARLIER = 12
 _PATH = [step for step in STEPS if step != "abort"]
@@ -133,6 +135,15 @@ class _Round:
         """Tell whether the survivors are final."""
         return any("freeze" in cells for cells in self.cells.values())
 
+    def losses(self) -> list[tuple[str, str, str]]:
+        """Return (node, step, status) where a node was dropped or refused, without what follows from it."""
+        return [
+            (node, step, status)
+            for node, cells in self.cells.items()
+            for step, status in cells.items()
+            if status in {"dropped", "refused"} and (step != "freeze" or (node, step) in self.details)
+        ]
+
     def survivors(self) -> int:
         """Count who survived, or who is still in as long as that is open."""
         if self.frozen():
@@ -185,7 +196,7 @@ class RoundBoard:
         self._stream = stream
         self._rate = max(1, int(bytes_per_second))
         self._clock = clock
-        self._budget = 2.0 * self._rate
+        self._budget = _BURST * self._rate
         self._refilled = clock()
         self._cost = 0
         self._stale = False
@@ -234,9 +245,9 @@ class RoundBoard:
         elif step == "freeze":
             if not any("submit" in cells for cells in known.cells.values()):
                 return  # the list of who shared is final; who survives is counted after the submissions
-            for name, cells in known.cells.items():
-                if not known.gone(name):
-                    cells["freeze"] = "done" if cells.get("submit") == "done" else "dropped"
+            for name in known.members():
+                cells = known.cells[name]
+                cells["freeze"] = "done" if cells.get("submit") == "done" else "dropped"
         elif step in {"finish", "abort"} and not known.closing:
             known.closing = str(event.detail) or STEPS[step]
         known.phase = step
@@ -263,7 +274,7 @@ class RoundBoard:
             stream.flush()
             return
         now = self._clock()
-        self._budget = min(2.0 * self._rate, self._budget + (now - self._refilled) * self._rate)
+        self._budget = min(_BURST * self._rate, self._budget + (now - self._refilled) * self._rate)
         self._refilled = now
         self._stale = True
         if last or self._budget >= self._cost:
@@ -300,7 +311,10 @@ class RoundBoard:
         if status:
             word = "survived" if (step, status) == ("freeze", "done") else status
             return status, f"{STATUSES[status]} {word}"
-        return "", "–" if known.gone(node) else "·"
+        columns = list(_COLUMNS)
+        before = columns[: columns.index(step)]
+        lost = any(known.cells[node].get(earlier) in {"dropped", "refused"} for earlier in before)
+        return "", "–" if lost or known.gone(node) else "·"
 
     def _head(self, known: _Round) -> str:
         """Return the heading of a round."""
@@ -322,21 +336,24 @@ class RoundBoard:
             f"{gas(known.total_gas())} gas" + (f" ({', '.join(others)})" if others else ""),
             seconds(known.total_seconds()),
         ]
+        if known is not self._current:
+            # The table is gone by now: say here whom the round lost.
+            lost = ", ".join(f"{printable(node)} at {STEPS[step]}" for node, step, _ in known.losses())
+            parts += [f"lost {lost}"] if lost else []
+            return " · ".join(parts)
         task = [other.total_gas() for other in self._rounds.values() if other.task == known.task]
-        if known is self._current and len(task) > 1:
+        if len(task) > 1:
             parts.append(f"task so far: {gas(sum(task))} gas")
-        if known is self._current and known.closing:
+        if known.closing:
             parts.append(printable(known.closing))
         return " · ".join(parts)
 
     def _notes(self, known: _Round) -> list[str]:
         """Return what was said about nodes that dropped or were refused."""
-        said = {key: printable(detail) for key, detail in known.details.items()}
         return [
-            f"{STATUSES[status]} {printable(node)} {status} at {STEPS[step]}: {said[node, step]}"
-            for node, cells in known.cells.items()
-            for step, status in cells.items()
-            if status in {"dropped", "refused"} and (node, step) in said
+            f"{STATUSES[status]} {printable(node)} {status} at {STEPS[step]}: {printable(detail)}"
+            for node, step, status in known.losses()
+            if (detail := known.details.get((node, step)))
         ]
 
     def _line(self, event: RoundEvent) -> str:
@@ -345,7 +362,7 @@ class RoundBoard:
         parts.append(f"{STATUSES[event.status]} {event.status:<7}")
         parts.append(printable(event.node)[:32])
         parts += [f"{gas(event.gas)} gas"] if event.gas else []
-        parts += [seconds(event.seconds)] if event.seconds else []
+        parts += [seconds(event.seconds)] if event.seconds >= 0.001 else []
         parts += [printable(event.detail)[:80]] if event.detail else []
         return "  ".join(part for part in parts if part.strip())
 
@@ -357,7 +374,7 @@ class RoundBoard:
                 return f"{printable(self.title) or 'Round board'}: no event yet"
             known = self._current
             lines = [*self._earlier(), self._head(known)]
-            heads = ["node", *_COLUMNS.values(), "gas", "seconds"]
+            heads = ["node", *_COLUMNS.values(), "gas", "time"]
             rows = []
             for node in known.cells:
                 name = printable(node)
@@ -422,10 +439,10 @@ class RoundBoard:
     def _table(self, known: _Round) -> str:
         """Return the nodes and their steps."""
         cell = "padding:4px 10px 4px 0;white-space:nowrap;"
-        heads = ["node", *_COLUMNS.values(), "gas", "seconds"]
+        heads = ["node", *_COLUMNS.values(), "gas", "time"]
         head = "".join(
             f'<th scope="col" style="{cell}font-weight:600;border-bottom:{STRONG_RULE};'
-            f'text-align:{"right" if name in {"gas", "seconds"} else "left"}">{name}</th>'
+            f'text-align:{"right" if name in {"gas", "time"} else "left"}">{name}</th>'
             for name in heads
         )
         body = [self._row(known, node, cell) for node in known.cells]

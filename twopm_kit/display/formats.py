@@ -66,14 +66,14 @@ def size(n_bytes: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a duration, given in seconds: ``"0.12 ms"``, ``"45.0 ms"``, ``"1.23 s"``, ``"2 min 05 s"``."""
+    """Return a duration, given in seconds: ``"120 µs"``, ``"45.0 ms"``, ``"1.23 s"``, ``"2 min 05 s"``."""
     value = float(value)
     if value < 0 or not math.isfinite(value):
         return f"{value:g} s"
     if value == 0:
         return "0 s"
     if value < 0.001:
-        return f"{value * 1e3:.2g} ms"
+        return f"{value * 1e6:.0f} µs" if value >= 1e-6 else "< 1 µs"
     if value < 0.9995:
         return f"{_three_digits(value * 1e3)} ms"
     if value < 59.995:

@@ -1,7 +1,8 @@
-"""Figures for the notebooks: one look, readable without colour, each with its words for those who cannot see it."""
+"""Figures for the notebooks: one look, readable without colour, each with its words as alternative text."""
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ _COLOURS = ("#0b5fa5", "#d1591b", "#0f8a6a", "#8a4fa3", "#b08900", "#3d4656")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 1)))
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
     "text.color": _INK,
@@ -72,10 +73,18 @@ class Figure:
         self.alt = printable(alt)
         buffer = io.BytesIO()
         FigureCanvasAgg(figure)
-        # Fixed metadata: the same picture is the same bytes.
-        figure.savefig(
-            buffer, format="png", dpi=160, bbox_inches="tight", pad_inches=0.18, metadata={"Software": None}
-        )
+        with warnings.catch_warnings():
+            # A letter that the font does not have is drawn as a box; the words keep it.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing", UserWarning)
+            # Without metadata the same picture is the same bytes.
+            figure.savefig(
+                buffer,
+                format="png",
+                dpi=160,
+                bbox_inches="tight",
+                pad_inches=0.18,
+                metadata={"Software": None},
+            )
         self.png = buffer.getvalue()
         self._width = int.from_bytes(self.png[16:20], "big") // 2
 
@@ -90,7 +99,7 @@ class Figure:
         return f"[figure] {self.alt}"
 
     def _repr_html_(self) -> str:
-        """Return the picture with its alternative text; white paper, so that it also reads in a dark theme."""
+        """Return the picture with its alternative text; on white paper, for dark themes too."""
         data = base64.b64encode(self.png).decode()
         style = "max-width:100%;height:auto;background:#ffffff;border-radius:8px"
         source = f"data:image/png;base64,{data}"
@@ -150,7 +159,7 @@ def _words(alt: str | None, kind: str, title: str, facts: Sequence[str]) -> str:
 
 
 def _positions(values: Any, count: int) -> NDArray[np.float64]:
-    """Return where the points of a line stand: a numeric index of its own, else 1, 2, 3, …"""
+    """Return where the points of a line stand: a numeric index of its own, else 1, 2, 3 and so on."""
     if isinstance(values, pd.Series) and pd.api.types.is_numeric_dtype(values.index):
         return values.index.to_numpy(dtype=np.float64)
     return np.arange(1, count + 1, dtype=np.float64)
@@ -170,7 +179,7 @@ def lines(
     Parameters
     ----------
     series : mapping of name to values, or DataFrame
-        One line for each name, at most six. A pandas index of numbers gives the positions, else they are 1, 2, ….
+        One line for each name, at most six. A pandas index of numbers gives the positions, else 1, 2, 3 ….
     title, ylabel, xlabel : str
         What is shown, and in which unit.
     reference : mapping of name to number, optional
@@ -225,7 +234,7 @@ def lines(
         axes.spines["left"].set_visible(False)
         if right < 40:
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axes.set(title=printable(title), xlabel=printable(xlabel), ylabel=printable(ylabel))
         low, high = axes.get_ylim()
         # One line of text takes about a fourteenth of the height of the axes.
         heights = _apart(np.array([level for level, _, _ in labels]), (high - low) / 14)
@@ -312,7 +321,7 @@ def bars(
         axes.axvline(0, color="#9aa1ad", linewidth=1)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.set_xticks([])
-        axes.set(title=title, xlabel=xlabel)
+        axes.set(title=printable(title), xlabel=printable(xlabel))
         if len(columns) > 1:
             axes.legend(
                 loc="lower left",
@@ -332,8 +341,8 @@ def heat(
 ) -> Figure:
     """Lay vectors under each other as strips of light and dark, for example an update in clear and masked.
 
-    Each strip has its own scale, from its least value (dark) to its greatest (light), written at its end: what
-    can be compared is the pattern, not the size.
+    Each strip has its own scale, from its least value (dark) to its greatest (light), written at its end:
+    what can be compared is the pattern, not the size.
 
     Parameters
     ----------
@@ -353,7 +362,7 @@ def heat(
     facts = []
     with mpl.rc_context(_STYLE):
         figure = MplFigure(figsize=(7.6, 0.95 + 0.62 * len(named)), layout="constrained")
-        figure.suptitle(title, x=0.005, ha="left", fontsize=12.5, fontweight="bold")
+        figure.suptitle(printable(title), x=0.005, ha="left", fontsize=12.5, fontweight="bold")
         grid = np.atleast_1d(figure.subplots(len(named), 1))
         for axes, (name, numbers) in zip(grid, named.items(), strict=True):
             seen = numbers[np.isfinite(numbers)]
@@ -381,7 +390,7 @@ def heat(
                 va="center",
             )
             facts.append(f"{name}, {len(numbers)} values from {plain(low)} to {plain(high)}")
-        grid[-1].set_xlabel(f"{xlabel}  (dark: least, light: greatest of each strip)")
+        grid[-1].set_xlabel(f"{printable(xlabel)}  (dark: least, light: greatest of each strip)")
         return Figure(figure, _words(alt, "Heat strips", title, facts))
 
 
@@ -430,20 +439,21 @@ def digits(
     with mpl.rc_context(_STYLE):
         figure = MplFigure(figsize=(0.8 * wide, 1.12 * high + (0.35 if title else 0.0)), layout="constrained")
         if title:
-            figure.suptitle(title, x=0.005, ha="left", fontsize=12.5, fontweight="bold")
+            figure.suptitle(printable(title), x=0.005, ha="left", fontsize=12.5, fontweight="bold")
         for position, axes in enumerate(np.atleast_1d(figure.subplots(high, wide, squeeze=False).ravel())):
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
             if position >= count:
                 continue
+            axes.spines[:].set(visible=True, color=_GRID, linewidth=1.0)
             axes.imshow(pixels[position].reshape(side, side), cmap="Greys", interpolation="nearest")
             words, wrong = _caption(position, labels, predictions)
             axes.set_xlabel(
                 words, color=_INK, fontsize=10, fontweight="bold" if wrong else "normal", labelpad=3
             )
             if wrong:
-                axes.spines[:].set(visible=True, color="#b3261e", linewidth=2.2)
+                axes.spines[:].set(color="#b3261e", linewidth=2.2)
             facts.append(words)
         named = [words for words in facts if words]
         return Figure(

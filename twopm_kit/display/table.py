@@ -83,7 +83,7 @@ class Table:
             body.append(f'<tr style="background:transparent">{span}{markup(self._more())}</td></tr>')
         caption = ""
         if self.caption:
-            style = "caption-side:top;text-align:left;color:inherit;font-weight:600;padding:0 0 4px"
+            style = "caption-side:top;text-align:left;color:inherit;font-weight:600;white-space:nowrap"
             caption = f'<caption style="{style}">{markup(self.caption)}</caption>'
         style = (
             "border-collapse:collapse;border:0;margin:6px 0;font-size:13px;line-height:1.45;"

@@ -8,7 +8,7 @@ nodes ever become readable.
 >>> result.state_dict, result.history, result.gas, result.rounds
 """
 
-from twopm_kit.federated.contract import AggregationContract, Phase, RoundStatus, Seat, Terms
+from twopm_kit.federated.contract import AggregationContract, Phase, Roster, RoundStatus, Seat, Step, Terms
 from twopm_kit.federated.coordinator import Coordinator
 from twopm_kit.federated.events import Observer, RoundEvent
 from twopm_kit.federated.horizontal import HorizontalLearning
@@ -37,12 +37,14 @@ __all__ = [
     "Node",
     "Observer",
     "Phase",
+    "Roster",
     "RoundEvent",
     "RoundRecord",
     "RoundStatus",
     "RunRecord",
     "Seat",
     "State",
+    "Step",
     "Task",
     "Terms",
     "Update",

@@ -9,9 +9,9 @@ from eth_hash.auto import keccak
 from twopm_kit.chain import Account, Chain, Contract, Receipt
 from twopm_kit.errors import TaskError
 from twopm_kit.federated.task import Task, state_hash
-from twopm_kit.secagg import Encoder, RoundContext
+from twopm_kit.secagg import Encoder, RoundContext, ShareAnnouncement, party_id
 
-__all__ = ["AggregationContract", "Phase", "RoundStatus", "Seat", "Terms", "dataset_id"]
+__all__ = ["AggregationContract", "Phase", "Roster", "RoundStatus", "Seat", "Step", "Terms", "dataset_id"]
 
 CONTRACT = "SecureAggregation"
 MAX_WORDS = 520
@@ -95,15 +95,74 @@ class RoundStatus:
     result_hash: bytes
 
 
+class Step(IntEnum):
+    """How far a member has come in a round, with the contract's numbers."""
+
+    SELECTED = 1
+    SHARED = 2
+    SUBMITTED = 3
+    OPENED = 4
+    ATTESTED = 5
+
+
 @dataclass(frozen=True)
 class Seat:
     """What one member has committed to in one round."""
 
-    step: int
+    node: str
+    box_key: bytes
+    step: Step
     mask_key: bytes
     seed_hash: bytes
     share_root: bytes
     open_root: bytes
+
+    @property
+    def announcement(self) -> ShareAnnouncement:
+        """The member's share announcement; meaningful once it has shared."""
+        return ShareAnnouncement(party_id(self.node), self.mask_key, self.seed_hash, self.share_root)
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Everything that the members of a round have published, as one look at the chain shows it.
+
+    Attributes
+    ----------
+    seats : tuple of Seat
+        In the order of the members' scores.
+    """
+
+    seats: tuple[Seat, ...]
+
+    def reached(self, step: Step) -> list[Seat]:
+        """Return the seats of the members that have come at least this far."""
+        return [seat for seat in self.seats if seat.step >= step]
+
+    @property
+    def members(self) -> list[str]:
+        """Accounts that were selected."""
+        return [seat.node for seat in self.seats]
+
+    @property
+    def sharers(self) -> list[str]:
+        """Accounts whose shares are committed; final once the SHARE phase is over."""
+        return [seat.node for seat in self.reached(Step.SHARED)]
+
+    @property
+    def survivors(self) -> list[str]:
+        """Accounts whose vector is in the sum; final once the SUBMIT phase is over."""
+        return [seat.node for seat in self.reached(Step.SUBMITTED)]
+
+    @property
+    def openers(self) -> list[str]:
+        """Accounts that have opened shares."""
+        return [seat.node for seat in self.reached(Step.OPENED)]
+
+    @property
+    def announcements(self) -> list[ShareAnnouncement]:
+        """What every member that shared has put on chain."""
+        return [seat.announcement for seat in self.reached(Step.SHARED)]
 
 
 def dataset_id(name: str) -> bytes:
@@ -168,21 +227,18 @@ class AggregationContract:
         phase, *rest = self.contract.round_info(task_id, round)
         return RoundStatus(Phase(phase), *rest)
 
-    def box_key(self, task_id: int, node: str) -> bytes:
-        """Return the X25519 key under which shares for a node are sealed."""
-        return bytes(self.contract.membership(task_id, node)[1])
-
     def stake(self, task_id: int, node: str) -> int:
         """Return the coins, in wei, that a node has at stake."""
         return int(self.contract.membership(task_id, node)[4])
 
-    def seat(self, task_id: int, round: int, node: str) -> Seat:
-        """Return a member's commitments in a round."""
-        return Seat(*self.contract.seat(task_id, round, node))
-
-    def nodes(self, which: str, task_id: int, round: int) -> list[str]:
-        """Return ``"members"``, ``"sharers"``, ``"survivors"`` or ``"openers"`` of a round."""
-        return list(getattr(self.contract, which)(task_id, round))
+    def roster(self, task_id: int, round: int) -> Roster:
+        """Return everything that the members of a round have published."""
+        return Roster(
+            tuple(
+                Seat(node, box_key, Step(seat[0]), *seat[1:])
+                for node, box_key, seat in self.contract.roster(task_id, round)
+            )
+        )
 
     def masked_sum(self, task_id: int) -> list[int]:
         """Return the field elements that the contract has added up in the current round."""

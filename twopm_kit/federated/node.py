@@ -9,7 +9,7 @@ from twopm_kit.chain import Account, Receipt
 from twopm_kit.errors import ProtocolError, SecretRefused, TaskError
 from twopm_kit.federated.contract import AggregationContract, Phase, Terms, dataset_id, encoder_of
 from twopm_kit.federated.mailbox import Mailbox
-from twopm_kit.federated.openings import announcements, delivered, total_mask
+from twopm_kit.federated.openings import delivered, total_mask
 from twopm_kit.federated.task import State, Task
 from twopm_kit.secagg import BoxKey, NodeSession, to_words
 
@@ -127,18 +127,18 @@ class Node:
     def share(self, round: int) -> Receipt:
         """Make this round's secrets, deal shares of them, and commit on chain."""
         task = self._demand_task()
-        members = self.contract.nodes("members", self.task_id, round)
+        seats = self.contract.roster(self.task_id, round).seats
         config = task.round_config()
         threshold = self.contract.status(self.task_id, round).threshold
-        if threshold != config.threshold(len(members)):
+        if threshold != config.threshold(len(seats)):
             raise ProtocolError(
-                f"the chain asks for {threshold} of {len(members)} shares, this node's parameters for "
-                f"{config.threshold(len(members))}",
+                f"the chain asks for {threshold} of {len(seats)} shares, this node's parameters for "
+                f"{config.threshold(len(seats))}",
                 hint="stay out of the round: contract and task do not belong together",
             )
         context = self.contract.context(self.task_id, round)
         session = NodeSession(context, config, self.account.address, self._box_key)
-        message = session.share_message({m: self.contract.box_key(self.task_id, m) for m in members})
+        message = session.share_message({seat.node: seat.box_key for seat in seats})
         self.mailbox.put(context, "shares", self.account.address, message.to_bytes())
         self._session = session
         own = message.announcement
@@ -149,12 +149,11 @@ class Node:
     def submit(self, round: int) -> Receipt:
         """Compute this node's update on its rows, mask it, and send it to the contract."""
         task, session = self._demand_task(), self._demand_session(round, Phase.SUBMIT)
-        announced = announcements(self.contract, self.task_id, round)
-        dealers = self.contract.nodes("sharers", self.task_id, round)
-        session.receive(
-            delivered(self.contract, self.mailbox, self.task_id, round, kind="shares", senders=dealers),
-            announced,
+        roster = self.contract.roster(self.task_id, round)
+        messages = delivered(
+            self.contract, self.mailbox, self.task_id, round, kind="shares", senders=roster.sharers
         )
+        session.receive(messages, roster.announcements)
         update = task.local_update(self.state, self.frame, round)
         vector = self._encoder.encode(
             update.values, update.weight, update.metrics if task.metric_names else None, update.metric_weight
@@ -166,7 +165,7 @@ class Node:
     def open_shares(self, round: int) -> Receipt:
         """Open one share per member, of the kind that the frozen survivor list asks for."""
         session = self._demand_session(round, Phase.OPEN)
-        message = session.open_shares(self.contract.nodes("survivors", self.task_id, round))
+        message = session.open_shares(self.contract.roster(self.task_id, round).survivors)
         self.mailbox.put(session.context, "openings", self.account.address, message.to_bytes())
         return self._send("open_shares", round, message.root)
 

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from twopm_kit.chain import Receipt
-from twopm_kit.errors import ContractReverted, RoundAborted
-from twopm_kit.federated.contract import Phase, encoder_of
+from twopm_kit.errors import (
+    ContractReverted,
+    ProtocolError,
+    RoundAborted,
+    TamperedMessage,
+    TooFewSurvivors,
+)
+from twopm_kit.federated.contract import Phase, Step, encoder_of
 from twopm_kit.federated.drops import DropPlan
 from twopm_kit.federated.events import Observer, RoundEvent
 from twopm_kit.federated.node import Node
@@ -49,6 +55,7 @@ class Run:
         self._names = {node.account.address: node.name for node in network.nodes}
         self._task_id = 0
         self._round = 0
+        self._faults: list[str] = []
 
     def execute(self) -> FederatedResult:
         """Run the task to its end."""
@@ -132,14 +139,14 @@ class Run:
         self._round, receipts = self._coordinator.open_round(self._task_id)
         for receipt in receipts:
             self._tell("select", _COORDINATOR, receipt, started, f"round {self._round} is open")
-        chosen = self._contract.nodes("members", self._task_id, self._round)
-        members = [node for node in joined if node.account.address in chosen]
+        members = self._present("members", joined)
         for node in members:
             self._tell("select", node.name, None, time.perf_counter(), f"{node.name} is selected")
 
         masked: list[int] = []
         words: list[int] = []
         reason = ""
+        self._faults.clear()
         phase = self._phase("share", members, Node.share)
         if phase is Phase.SUBMIT:
             sharers = self._present("sharers", members)
@@ -155,12 +162,13 @@ class Run:
             words, reason = self._finish()
         else:
             reason = f"too few nodes were left after the {'share' if not masked else 'submit'} step"
+        roster = self._contract.roster(self._task_id, self._round)
         return RoundRecord(
             number=self._round,
             status="done" if words else "aborted",
             members=tuple(node.name for node in members),
-            sharers=self._listed("sharers"),
-            survivors=self._listed("survivors"),
+            sharers=tuple(self._names[a] for a in roster.sharers),
+            survivors=tuple(self._names[a] for a in roster.survivors),
             masked_sum=tuple(masked),
             words=tuple(words),
             gas=sum(event.gas for event in self._events[first_event:]),
@@ -189,32 +197,42 @@ class Run:
             if self._plan.is_silent(self._round, node.name, step):
                 self._tell(step, node.name, None, started, f"{node.name} falls silent", status="dropped")
                 continue
-            receipt = act(node, self._round)
+            try:
+                receipt = act(node, self._round)
+            except (ProtocolError, TamperedMessage, TooFewSurvivors) as fault:
+                # A node that sees foul play keeps silent; whether the round survives that, the chain decides.
+                self._faults.append(fault.message)
+                self._tell(step, node.name, None, started, fault.message, status="refused")
+                continue
             self._tell(step, node.name, receipt, started, f"{node.name}: {step}")
 
     def _finish(self) -> tuple[list[int], str]:
+        """Publish the sum; where that cannot be, wait for the deadline and end the round with its reason."""
         started = time.perf_counter()
-        status = self._contract.status(self._task_id, self._round)
-        attested = len([e for e in self._events if e.round == self._round and e.step == "attest" and e.gas])
-        if min(status.opened, attested) < status.threshold:
-            _, receipt = self._coordinator.end_phase(self._task_id, self._round)
-            reason = (
-                f"{min(status.opened, attested)} survivors opened and attested, {status.threshold} are needed"
-            )
-            self._tell("abort", _COORDINATOR, receipt, started, reason)
-            return [], reason
-        words, receipt = self._coordinator.finish(self._task, self._task_id, self._round)
-        self._tell("finish", _COORDINATOR, receipt, started, f"the sum of round {self._round} is public")
-        return words, ""
+        roster = self._contract.roster(self._task_id, self._round)
+        threshold = self._contract.status(self._task_id, self._round).threshold
+        attested = len(roster.reached(Step.ATTESTED))
+        if attested >= threshold:
+            try:
+                words, receipt = self._coordinator.finish(self._task, self._task_id, self._round)
+            except (ContractReverted, TamperedMessage, TooFewSurvivors) as fault:
+                self._faults.append(fault.message)
+            else:
+                self._tell(
+                    "finish", _COORDINATOR, receipt, started, f"the sum of round {self._round} is public"
+                )
+                return words, ""
+        counted = f"{attested} survivors opened and attested, {threshold} are needed"
+        reason = "; ".join(dict.fromkeys([counted, *self._faults]))
+        _, receipt = self._coordinator.end_phase(self._task_id, self._round)
+        self._tell("abort", _COORDINATOR, receipt, started, reason)
+        return [], reason
 
     # Bookkeeping --------------------------------------------------------------------------------------
 
     def _present(self, which: str, members: list[Node]) -> list[Node]:
-        listed = set(self._contract.nodes(which, self._task_id, self._round))
+        listed = set(getattr(self._contract.roster(self._task_id, self._round), which))
         return [node for node in members if node.account.address in listed]
-
-    def _listed(self, which: str) -> tuple[str, ...]:
-        return tuple(self._names[a] for a in self._contract.nodes(which, self._task_id, self._round))
 
     def _tell(
         self,

@@ -19,7 +19,7 @@ import tenseal.sealapi as seal
 
 from twopm_kit.errors import CiphertextError, FHEError, ForkRefused, ProfileError
 from twopm_kit.fhe.profiles import PROFILES, Profile
-from twopm_kit.fhe.seal_io import dump, load_into
+from twopm_kit.fhe.seal_io import check_foreign, dump, load_into
 
 __all__ = ["FRESH_NOISE", "Engine", "cipher_bytes", "engine_for", "guard_fork", "seal_words"]
 
@@ -151,7 +151,14 @@ class Engine:
         self.profile: Final = profile
         parameters = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
         parameters.set_poly_modulus_degree(profile.degree)
-        parameters.set_coeff_modulus(seal.CoeffModulus.Create(profile.degree, list(profile.bits)))
+        try:
+            parameters.set_coeff_modulus(seal.CoeffModulus.Create(profile.degree, list(profile.bits)))
+        except RuntimeError as error:
+            raise ProfileError(
+                f"profile {profile.name!r}: no such primes of {list(profile.bits)} bits at degree "
+                f"{profile.degree} ({error})",
+                hint="take larger entries in bits=, or fewer of one size",
+            ) from None
         self.context: Final = seal.SEALContext(parameters, True, seal.SEC_LEVEL_TYPE.TC128)
         if not self.context.parameters_set():
             raise ProfileError(
@@ -341,12 +348,7 @@ class Engine:
             that anyone can read.
         """
         guard_fork()
-        if len(content) > self.max_chunk_bytes:
-            raise CiphertextError(
-                f"{what} has {len(content)} bytes; a ciphertext of profile {self.profile.name!r} has at most "
-                f"{self.max_chunk_bytes}",
-                hint="get the file again from where it was made",
-            )
+        check_foreign(content, self.max_chunk_bytes, what)
         cipher = seal.Ciphertext()
         with seal_words(f"reading {what}"):
             load_into(cipher, self.context, content)

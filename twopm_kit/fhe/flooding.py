@@ -73,7 +73,7 @@ class Flood:
         log2 of noise over the ciphertext's own error, in coefficients. Averaging r openings of the same value
         takes log2(r)/2 away.
     statistical_bits : float
-        Statistical security of the worst-case proof (CRYPTO 2022) for all openings of the budget:
+        Statistical security that the worst-case proof (CRYPTO 2022) leaves over the whole budget, about
         2·ratio_bits - log2(24·N·budget). Where it is small, protection rests on `ratio_bits`, not on the
         proof.
     """
@@ -132,16 +132,15 @@ class QueryLedger:
         How many ciphertexts may be opened.
     used : int
         How many have been.
-    path : pathlib.Path, optional
-        Where the count is kept; written before an opening is returned.
     """
 
-    __slots__ = ("_path", "budget", "used")
+    __slots__ = ("_fingerprint", "_path", "budget", "used")
 
-    def __init__(self, budget: int = DEFAULT_BUDGET, used: int = 0, path: Path | None = None) -> None:
+    def __init__(self, budget: int = DEFAULT_BUDGET, used: int = 0) -> None:
         self.budget: Final = budget
         self.used = used
-        self._path = path
+        self._path: Path | None = None
+        self._fingerprint = ""
 
     @property
     def left(self) -> int:
@@ -156,6 +155,8 @@ class QueryLedger:
         BudgetSpent
             Not enough openings are left; nothing was counted.
         """
+        if self._path is not None:  # another session with the same key may have counted meanwhile
+            self.used = max(self.used, _read_count(self._path, self._fingerprint))
         if count > self.left:
             raise BudgetSpent(
                 f"opening {count} ciphertext(s) was asked for; this key has opened {self.used} of "
@@ -165,25 +166,35 @@ class QueryLedger:
         self.used += count
         self._write()
 
-    def keep_at(self, path: Path) -> None:
-        """Keep the count in a file from now on; a higher count that is already there wins."""
-        self._path = path
-        self.used = max(self.used, _read_count(path))
+    def keep_at(self, path: Path, fingerprint: str) -> None:
+        """Keep the count in a file from now on, written before an opening is returned.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file. A higher count of the same key that is already there wins.
+        fingerprint : str
+            Whose openings are counted.
+        """
+        self.used = max(self.used, _read_count(path, fingerprint))
+        self._path, self._fingerprint = path, fingerprint
         self._write()
 
     def _write(self) -> None:
         if self._path is not None:
-            write_atomic(self._path, json.dumps({"opened": self.used}).encode(), mode=0o600)
+            text = json.dumps({"key": self._fingerprint, "opened": self.used})
+            write_atomic(self._path, text.encode(), mode=0o600)
 
     def __repr__(self) -> str:
         return f"<QueryLedger: {self.used} of {self.budget} openings used>"
 
 
-def _read_count(path: Path) -> int:
+def _read_count(path: Path, fingerprint: str) -> int:
     if not path.exists():
         return 0
     try:
-        count: Any = json.loads(path.read_bytes())["opened"]
+        kept = json.loads(path.read_bytes())
+        count: Any = kept["opened"] if kept["key"] == fingerprint else 0
     except (ValueError, KeyError, TypeError):
         count = None
     if type(count) is not int or count < 0:

@@ -15,7 +15,7 @@ from twopm_kit.errors import CiphertextError, WrongKey
 from twopm_kit.fhe.container import ColumnHeader, FrameHeader, pack, unpack
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine, cipher_bytes, engine_for
 from twopm_kit.fhe.profiles import PROFILES
-from twopm_kit.fhe.seal_io import write_atomic
+from twopm_kit.fhe.seal_io import read_file, write_atomic
 from twopm_kit.fhe.tables import Table
 
 __all__ = ["Chunk", "Column", "EncryptedFrame", "encrypt_table", "same_key"]
@@ -340,7 +340,7 @@ class EncryptedFrame:
         self, other: "EncryptedFrame", operation: Callable[[Any, Any], Any], doing: str
     ) -> "EncryptedFrame":
         same_key(self.fingerprint, other.fingerprint, doing)
-        if self._engine is not other._engine:
+        if self._engine.params_hash != other._engine.params_hash:
             raise CiphertextError(
                 f"{doing}: profiles {self.profile!r} and {other.profile!r}",
                 hint="encrypt both with one key holder",
@@ -468,7 +468,7 @@ class EncryptedFrame:
     @classmethod
     def load(cls, path: str | Path, key: Any = None) -> "EncryptedFrame":
         """Read a container file; see `from_bytes` for what is checked."""
-        return cls.from_bytes(Path(path).read_bytes(), key)
+        return cls.from_bytes(read_file(Path(path), "a ciphertext container"), key)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise CiphertextError(
@@ -526,7 +526,7 @@ def exhausted(engine: Engine, level: int) -> CiphertextError:
 
 def best_scale(engine: Engine, level: int, bound: float, *, most_bits: float, what: str) -> float:
     """Find the largest power of two, up to 2^most_bits, at which values up to ``bound`` fit a level."""
-    room = engine.room_bits(level) - 1.0 - math.log2(max(bound, 2.0**-60))
+    room = engine.room_bits(level) - 0.4 - math.log2(max(bound, 2.0**-60))
     bits = min(math.floor(room), math.floor(most_bits))
     if bits < _SMALLEST_SCALE_BITS:
         raise CiphertextError(

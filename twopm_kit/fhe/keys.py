@@ -24,7 +24,7 @@ from twopm_kit.fhe.keyfile import (
     unpack_public,
 )
 from twopm_kit.fhe.profiles import PROFILES, Profile
-from twopm_kit.fhe.seal_io import dump, load_into, write_atomic
+from twopm_kit.fhe.seal_io import check_foreign, dump, load_into, read_file, write_atomic
 from twopm_kit.fhe.tables import Bounds, Data, check_table, rebuild
 
 __all__ = ["Evaluator", "KeyHolder"]
@@ -51,6 +51,8 @@ class Evaluator:
 
     def __init__(self, engine: Engine, public: bytes) -> None:
         key = seal.PublicKey()
+        # two polynomials at the level above all, with the key-switching prime
+        check_foreign(public, engine.max_chunk_bytes + 2 * 8 * engine.profile.degree, "a public key")
         with seal_words("reading a public key"):
             load_into(key, engine.context, public)
             self._encryptor = seal.Encryptor(engine.context, key)
@@ -122,7 +124,7 @@ class Evaluator:
     @classmethod
     def load(cls, path: str | Path) -> "Evaluator":
         """Read a public bundle file."""
-        return cls.from_bytes(Path(path).read_bytes())
+        return cls.from_bytes(read_file(Path(path), "a public key bundle"))
 
     def __repr__(self) -> str:
         return f"<Evaluator profile {self.profile}, key {self.fingerprint[:8]}…: public>"
@@ -221,7 +223,8 @@ class KeyHolder:
         data : pandas.DataFrame, or array-like of shape (n, d) or (n,)
             Numbers or booleans, finite.
         bounds : float or mapping of column name to float, optional
-            Public upper limits of the absolute values. Without them each column gets the next power of 16.
+            Public upper limits of the absolute values. Without them each column gets the next power of 16,
+            which tells a server the size class of its largest value and nothing else.
         packing : str
             "complex" puts two rows into a slot, which halves bytes and time of linear work on many rows.
 
@@ -365,7 +368,7 @@ class KeyHolder:
             self.profile, secret, self._public, self.ledger.budget, self.ledger.used, self.fingerprint
         )
         write_atomic(target, seal_secret(bundle, self._engine.params_hash, passphrase), mode=0o600)
-        self.ledger.keep_at(_ledger_path(target))
+        self.ledger.keep_at(_ledger_path(target), self.fingerprint)
         return target
 
     @classmethod
@@ -380,7 +383,7 @@ class KeyHolder:
             Not a key file, or of another version.
         """
         source = Path(path)
-        bundle = open_secret(source.read_bytes(), passphrase)
+        bundle = open_secret(read_file(source, "a key file"), passphrase)
         if bundle.profile not in PROFILES:
             raise CiphertextError(
                 f"the key uses the profile {bundle.profile!r}, which this kit does not have",
@@ -392,7 +395,7 @@ class KeyHolder:
             load_into(secret, engine.context, bundle.secret)
             holder = cls(engine, secret, bundle.public, QueryLedger(bundle.budget, bundle.used))
         same_key(holder.fingerprint, bundle.fingerprint, "reading a key file")
-        holder.ledger.keep_at(_ledger_path(source))
+        holder.ledger.keep_at(_ledger_path(source), holder.fingerprint)
         return holder
 
     # Refusing --------------------------------------------------------------------------------------------
@@ -403,7 +406,8 @@ class KeyHolder:
             hint="give .evaluator() to others, or keep the key with .save(path, passphrase)",
         )
 
-    __reduce__ = __reduce_ex__  # type: ignore[assignment]
+    def __reduce__(self) -> NoReturn:
+        self.__reduce_ex__(2)
 
     def __getstate__(self) -> NoReturn:
         self.__reduce_ex__(2)

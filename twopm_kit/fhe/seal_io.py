@@ -1,13 +1,25 @@
 """SEAL objects to bytes and back, through anonymous memory: its save and load take only paths."""
 
+import io
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["dump", "load_into", "write_atomic"]
+import zstandard
+
+from twopm_kit.errors import CiphertextError
+
+__all__ = ["check_foreign", "dump", "load_into", "read_file", "write_atomic"]
+
+_SEAL_HEADER: Final = struct.Struct("<HBBBBHQ")
+_SEAL_MAGIC: Final = 0xA15E
+_PLAIN: Final = 0
+_ZSTD: Final = 2
+_AGAIN: Final = "get it again from where it was made"
 
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made inside it
 _HAS_MEMFD: Final = hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
@@ -52,6 +64,68 @@ def load_into(seal_object: Any, context: Any, content: bytes) -> None:
         seal_object.load(context, path)
 
 
+def check_foreign(content: bytes, most: int, what: str) -> None:
+    """Refuse bytes of another party that SEAL would read past or unpack without a limit.
+
+    SEAL ignores what follows an object, and unpacks a compressed one whole before it looks at it: a few
+    kilobytes can become gigabytes.
+
+    Parameters
+    ----------
+    content : bytes
+        A serialised SEAL object.
+    most : int
+        Largest size, packed and unpacked.
+    what : str
+        For the message.
+
+    Raises
+    ------
+    CiphertextError
+        Not SEAL's format, followed by something else, or too large.
+    """
+    if len(content) > most:
+        raise CiphertextError(f"{what} has {len(content)} bytes; at most {most} are possible", hint=_AGAIN)
+    if len(content) < _SEAL_HEADER.size:
+        raise CiphertextError(f"{what} has only {len(content)} bytes", hint=_AGAIN)
+    magic, head, _, _, packing, _, size = _SEAL_HEADER.unpack_from(content)
+    if (magic, head, size) != (_SEAL_MAGIC, _SEAL_HEADER.size, len(content)) or packing not in (
+        _PLAIN,
+        _ZSTD,
+    ):
+        raise CiphertextError(
+            f"{what} does not begin as SEAL's objects do, or has another length", hint=_AGAIN
+        )
+    if packing == _ZSTD:
+        packed = io.BytesIO(memoryview(content)[_SEAL_HEADER.size :])
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
+                unpacked = len(reader.read(most + 1))
+        except (zstandard.ZstdError, MemoryError):
+            raise CiphertextError(f"{what} cannot be unpacked", hint=_AGAIN) from None
+        if unpacked > most:
+            raise CiphertextError(
+                f"{what} unpacks to more than the {most} bytes that are possible", hint=_AGAIN
+            )
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Bytes of a file of another party or an earlier session.
+
+    Raises
+    ------
+    CiphertextError
+        There is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CiphertextError(
+            f"{what} was expected at {str(path)!r}: {error.strerror or type(error).__name__}",
+            hint="check the path; save() writes such a file",
+        ) from None
+
+
 def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write ``content`` under a temporary name beside ``path``, then rename: never a half-written file.
 
@@ -63,7 +137,16 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         The whole file.
     mode : int
         Permissions, set before the first byte is written.
+
+    Raises
+    ------
+    CiphertextError
+        The folder does not exist.
     """
+    if not path.parent.is_dir():
+        raise CiphertextError(
+            f"{str(path)!r} was to be written, but its folder does not exist", hint="make the folder first"
+        )
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         try:

@@ -92,8 +92,9 @@ def _lock(root: Path) -> Condition:
 
 
 def _installed(name: str) -> str:
+    """Return the public version; what follows a '+' names a build, and builds differ by machine."""
     try:
-        return version(name)
+        return version(name).partition("+")[0]
     except PackageNotFoundError:
         return ""
 

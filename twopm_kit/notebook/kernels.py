@@ -44,7 +44,7 @@ def write_kernelspec(folder: Path, environment: Mapping[str, str] | None = None)
             "-f",
             "{connection_file}",
         ],
-        "display_name": "Python 3 (twopm_kit)",
+        "display_name": "Python 3 (ipykernel)",
         "language": "python",
         "metadata": {"debugger": True},
         "env": dict(environment or {}),

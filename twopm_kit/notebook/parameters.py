@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import papermill
 from nbformat import NotebookNode
 
 from twopm_kit.errors import ParameterError
@@ -138,6 +137,8 @@ def inspect(path: Path) -> dict[str, Parameter]:
         When the notebook has no parameters cell or several, when the cell is malformed, or when papermill
         sees other parameters than Python does: those could not be overridden.
     """
+    import papermill  # a second to load; reading a cell alone does not need it
+
     notebook = read_notebook(path)
     cells = tagged(notebook, "parameters")
     if len(cells) != 1:

@@ -11,10 +11,9 @@ from twopm_kit.notebook.files import read_notebook, write_notebook
 from twopm_kit.notebook.hashes import stamp
 from twopm_kit.notebook.machine import machine_path
 from twopm_kit.notebook.manifest import Entry
-from twopm_kit.notebook.results import RESULT_MIME
+from twopm_kit.notebook.results import RESULT_MIME, WIDGET_MIME
 from twopm_kit.notebook.series import run_notebook
 
-WIDGET_MIME: Final = "application/vnd.jupyter.widget-view+json"
 _MODE: Final = "learn"
 
 

@@ -13,6 +13,7 @@ from twopm_kit.errors import NotebookError
 from twopm_kit.notebook._show import publish, shell
 
 RESULT_MIME: Final = "application/vnd.twopm.result+json"
+WIDGET_MIME: Final = "application/vnd.jupyter.widget-view+json"
 RUN_VARIABLE: Final = "SERIES_RUN_PARAMETERS"
 """Set by the series runner in its kernels: the names of the parameters that it has overridden, as JSON."""
 

@@ -191,8 +191,9 @@ def _execute(
             on_cell_executed=cell_done,
         )
     except PapermillExecutionError as error:
+        number = _number(source, error.cell_index, values)
         raise NotebookError(
-            f"cell {_number(source, error.cell_index, values)} of {path.name} failed with {error.ename}: {error.evalue}",
+            f"cell {number} of {path.name} failed with {error.ename}: {error.evalue}",
             hint=f"open {path.stem}.failed.ipynb among the executed notebooks: it ends where it failed",
         ) from error
     except CellTimeoutError as error:
@@ -255,8 +256,9 @@ def _judge_stderr(name: str, notebook: NotebookNode, entry: Entry) -> None:
                 continue
             for line in filter(str.strip, output.text.splitlines()):
                 if not any(re.search(pattern, line) for pattern in entry.stderr):
+                    number, words = index + 1 - before, line.strip()[:300]
                     raise NotebookError(
-                        f"cell {index + 1 - before} of {name} wrote to standard error: {line.strip()[:300]!r}",
+                        f"cell {number} of {name} wrote to standard error: {words!r}",
                         hint="correct its cause (usually a warning), or approve it in series.toml",
                     )
 

@@ -12,7 +12,7 @@ from twopm_kit.secagg.field import Limbs, subtract
 from twopm_kit.secagg.masks import MaskKey, add_masks, pair_key, self_key
 from twopm_kit.secagg.messages import OpeningMessage, ShareAnnouncement, ShareMessage, by_party
 from twopm_kit.secagg.node import check_survivors, usable_mask_key, verify_share_message
-from twopm_kit.secagg.shares import combine
+from twopm_kit.secagg.shares import combine, combine_despite_errors
 
 __all__ = ["Unmasking", "reconstruct_mask"]
 
@@ -91,7 +91,8 @@ def reconstruct_mask(
     TooFewSurvivors
         If fewer than the threshold opened a good share of some dealer.
     TamperedMessage
-        If a dealer's shares lead to another secret than it committed to; the message names it.
+        If a dealer's shares lead to another secret than it announced, and not only a few of them, which
+        would be corrected; the message names it.
     """
     selected = sorted({party_id(member) for member in members})
     threshold = config.threshold(len(selected))
@@ -109,18 +110,14 @@ def reconstruct_mask(
     plus: list[MaskKey] = []
     minus: list[MaskKey] = []
     for dealer in sorted(announced):
-        announcement = announced[dealer]
-        secret = _secret_of(dealer, dealer in living, good.get(dealer, {}), threshold)
+        announcement, shares = announced[dealer], good.get(dealer, {})
         if dealer in living:
-            if seed_hash(binding, dealer, secret) != announcement.seed_hash:
-                raise _bad_dealer(dealer, "the seed b does not match its hash")
-            plus.append(self_key(secret, binding, dealer))
+            seed = _secret_of(announcement, ShareKind.SELF_SEED, shares, threshold, context, faults)
+            plus.append(self_key(seed, binding, dealer))
             continue
         if not usable_mask_key(announcement):
-            continue
-        key = BoxKey(secret)
-        if key.public != announcement.mask_public:
-            raise _bad_dealer(dealer, "the mask key s does not match its public key")
+            continue  # it has no pairwise masks: see usable_mask_key
+        key = BoxKey(_secret_of(announcement, ShareKind.MASK_KEY, shares, threshold, context, faults))
         for survivor in living:
             other = announced[survivor]
             if usable_mask_key(other):
@@ -209,26 +206,42 @@ def _good_shares(
     return good
 
 
-def _secret_of(dealer: bytes, alive: bool, shares: dict[bytes, bytes], threshold: int) -> bytes:
-    kind = ShareKind.SELF_SEED if alive else ShareKind.MASK_KEY
+def _secret_of(
+    announcement: ShareAnnouncement,
+    kind: ShareKind,
+    shares: dict[bytes, bytes],
+    threshold: int,
+    context: RoundContext,
+    faults: dict[bytes, str],
+) -> bytes:
+    """Reconstruct a dealer's b or s and check it against what the dealer announced."""
+    dealer = announcement.dealer
     if len(shares) < threshold:
         raise TooFewSurvivors(
             f"{len(shares)} good shares of {kind.name} of {party_name(dealer)} were opened, expected at "
             f"least {threshold}",
             hint="Wait for more survivors to open their shares, or end the round without a result.",
         )
-    try:
-        return combine(shares, threshold)
-    except TamperedMessage as cause:
-        raise _bad_dealer(dealer, "its shares do not lie on one polynomial") from cause
+    for attempt in (combine, combine_despite_errors):
+        try:
+            secret = attempt(shares, threshold)
+        except TamperedMessage:
+            continue
+        if _matches(announcement, kind, secret, context):
+            if attempt is combine_despite_errors:
+                _blame(faults, dealer, f"{party_name(dealer)} dealt shares that are not of one polynomial")
+            return secret
+    raise TamperedMessage(
+        f"{party_name(dealer)} is a bad dealer: its shares of {kind.name} do not lead to what it announced",
+        hint="End the round and hold the dealer responsible: leaves and openings prove the fault.",
+    )
+
+
+def _matches(announcement: ShareAnnouncement, kind: ShareKind, secret: bytes, context: RoundContext) -> bool:
+    if kind is ShareKind.SELF_SEED:
+        return seed_hash(context.binding, announcement.dealer, secret) == announcement.seed_hash
+    return BoxKey(secret).public == announcement.mask_public
 
 
 def _blame(faults: dict[bytes, str], party: bytes, why: str) -> None:
     faults[party] = f"{faults[party]}; {why}" if party in faults else why
-
-
-def _bad_dealer(dealer: bytes, why: str) -> TamperedMessage:
-    return TamperedMessage(
-        f"{party_name(dealer)} is a bad dealer: {why}",
-        hint="End the round and hold the dealer responsible: leaves and openings prove the fault.",
-    )

@@ -352,12 +352,12 @@ class NodeSession(KeptSecret):
             If the array is not a vector of field elements.
         """
         digest = hashlib.sha256(check_limbs(vector).tobytes()).digest()
+        self._demand(Stage.RECEIVED, Stage.MASKED)
         if self._masked_digest and digest != self._masked_digest:
             raise ProtocolError(
                 "this session has already masked another vector; two vectors under one mask give both away",
                 hint="Submit the vector that was masked first, and encode only once a round.",
             )
-        self._demand(Stage.RECEIVED, Stage.MASKED)
         plus = [self_key(bytes(self._seed), self.context.binding, self.address)]
         minus: list[MaskKey] = []
         for peer, announcement in self._announced.items():

@@ -56,7 +56,9 @@ def test_reduction_across_blocks_keeps_order():
 
 def test_total_adds_up_many_vectors():
     vectors = [[MODULUS - 1 - i, i] for i in range(50)]
-    assert to_words(total(from_words(v) for v in vectors)) == [sum(c) % MODULUS for c in zip(*vectors)]
+    assert to_words(total(from_words(v) for v in vectors)) == [
+        sum(c) % MODULUS for c in zip(*vectors, strict=True)
+    ]
 
 
 def test_big_endian_words_are_those_of_the_evm():

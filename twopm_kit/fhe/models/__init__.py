@@ -1,5 +1,5 @@
 """Models that compute on encrypted frames."""
 
-from twopm_kit.fhe.models.linear import LinearForm, LogisticRegression
+from twopm_kit.fhe.models.linear import LinearForm, LogisticRegression, weighted_sum
 
-__all__ = ["LinearForm", "LogisticRegression"]
+__all__ = ["LinearForm", "LogisticRegression", "weighted_sum"]

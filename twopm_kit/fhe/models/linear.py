@@ -1,7 +1,7 @@
 """Linear forms and logistic regression with plain weights on encrypted columns."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from twopm_kit.fhe.container import ColumnHeader
 from twopm_kit.fhe.engine import Engine
 from twopm_kit.fhe.frames import EncryptedFrame, best_scale, computed_frame, exhausted, rescale_noise
 
-__all__ = ["LinearForm", "LogisticRegression"]
+__all__ = ["LinearForm", "LogisticRegression", "weighted_sum"]
 
 #: Scores carry at most this scale: beyond it float64 has nothing to hold the digits in.
 _SCORE_SCALE_BITS: Final = 52.0
@@ -99,12 +99,13 @@ class _Plan:
         name: str,
     ) -> None:
         heads = enc.heads
-        bound = float(sum(abs(w) * h.bound for w, h in zip(weights, heads, strict=True))) + abs(intercept)
+        worst = float(sum(abs(w) * h.bound for w, h in zip(weights, heads, strict=True))) + abs(intercept)
+        bound = _power_above(max(worst, 2.0**-40))
         spare = 0.5 if enc.packing == "complex" else 0.0
         wanted = best_scale(
             engine,
             0,
-            _power_above(max(bound, 2.0**-40)) * 2.0**spare,
+            bound * 2.0**spare,
             most_bits=_SCORE_SCALE_BITS,
             what=f"the weighted sum {name!r}",
         )
@@ -122,9 +123,39 @@ class _Plan:
                 hint="pass at least one weight that is not 0",
             )
         self.constant = engine.encode_constant(intercept, product_scale, 1, both=enc.packing == "complex")
-        self.head = ColumnHeader(
-            name=name, bound=max(bound, 2.0**-40), scale=wanted, noise=math.sqrt(variance)
-        )
+        # Powers of two: the header goes to the key owner, who need not learn the norms of the weights.
+        self.head = ColumnHeader(name, bound, wanted, _power_above(math.sqrt(variance)))
+
+
+def weighted_sum(
+    enc: EncryptedFrame, weights: Mapping[str, float], constant: float = 0.0, *, name: str = "sum"
+) -> EncryptedFrame:
+    """Weighted sum of encrypted columns plus a constant; uses one level and ends at the last one.
+
+    Parameters
+    ----------
+    enc : EncryptedFrame
+        n rows.
+    weights : mapping of column name to float
+        Plain weights; columns that are not named do not count.
+    constant : float
+        Added to every row.
+    name : str
+        Name of the resulting column.
+
+    Returns
+    -------
+    EncryptedFrame
+        n rows × 1 column.
+
+    Raises
+    ------
+    CiphertextError
+        A column does not exist, no level is left, every weight is 0, or the worst case does not fit.
+    """
+    chosen = enc[[str(column) for column in weights]]
+    numbers = _real(list(weights.values()), "weights").reshape(1, -1)
+    return LinearForm(numbers, _real([constant], "constant"), (str(name),)).apply(chosen)
 
 
 class LogisticRegression:
@@ -206,11 +237,12 @@ class LogisticRegression:
         """
         if not hasattr(fitted, "coef_") or not hasattr(fitted, "intercept_"):
             raise SchemaError(
-                f"a {type(fitted).__name__} without coef_ and intercept_ was passed; expected a fitted linear "
-                "model",
+                f"a {type(fitted).__name__} without coef_ and intercept_ was passed; "
+                "expected a fitted linear model",
                 hint="call .fit(X, y) first; from a Pipeline pass its last step",
             )
-        return cls.from_plain(fitted.coef_, fitted.intercept_, getattr(fitted, "feature_names_in_", None))
+        names = getattr(fitted, "feature_names_in_", None)
+        return cls.from_plain(fitted.coef_, fitted.intercept_, names)
 
     def decision_function(self, enc: EncryptedFrame) -> EncryptedFrame:
         """Encrypted scores: ``X @ coef + intercept``.

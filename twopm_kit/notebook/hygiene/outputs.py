@@ -6,7 +6,7 @@ from typing import Any
 from twopm_kit.notebook.hashes import STAMP, has_outputs, outputs_hash, source_hash
 from twopm_kit.notebook.hygiene.document import Document, Finding, Rule
 from twopm_kit.notebook.machine import machine_path
-from twopm_kit.notebook.refresh import WIDGET_MIME
+from twopm_kit.notebook.results import WIDGET_MIME
 
 
 def fresh(document: Document) -> Iterator[Finding]:

@@ -1,0 +1,68 @@
+"""Every test here runs on the embedded chain, on anvil, and on an embedded chain reached by URL."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import twopm_kit as kit
+from twopm_kit.chain.anvil import find_anvil
+from twopm_kit.errors import AnvilMissing
+
+BACKENDS = [
+    "embedded",
+    pytest.param("anvil", marks=pytest.mark.anvil),
+    "served",
+]
+
+
+def require_anvil():
+    """Skip where anvil cannot be had; in CI it must be there."""
+    try:
+        find_anvil()
+    except AnvilMissing as missing:
+        if os.environ.get("CI", "").lower() in {"1", "true", "yes", "on"}:
+            pytest.fail(f"CI must have anvil: {missing}")
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=BACKENDS)
+def chain(request):
+    """A fresh chain of each kind."""
+    if request.param == "anvil":
+        require_anvil()
+    if request.param != "served":
+        with kit.chain.connect(request.param) as fresh:
+            yield fresh
+        return
+    with kit.chain.connect("embedded") as shared, shared.serve() as server:
+        with kit.chain.connect(server.url) as fresh:
+            yield fresh
+
+
+@pytest.fixture
+def anvil():
+    """An anvil of its own."""
+    require_anvil()
+    with kit.chain.connect("anvil") as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def alice(chain):
+    """A funded account."""
+    return chain.account("alice")
+
+
+@pytest.fixture(scope="session")
+def probe_artifact():
+    """The test contract, compiled; the ABI also names its custom error, as other compilers do."""
+    made = kit.chain.compile((Path(__file__).parent / "Probe.vy").read_text(), "Probe")
+    made.abi.append({"type": "error", "name": "Custom", "inputs": [{"name": "code", "type": "uint256"}]})
+    return made
+
+
+@pytest.fixture
+def probe(chain, alice, probe_artifact):
+    """The test contract, deployed."""
+    return chain.deploy(probe_artifact, 7, sender=alice)
