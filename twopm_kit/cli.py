@@ -153,35 +153,13 @@ def _table(rows: "Sequence[Row]", mode: str) -> Table:
 @app.command(context_settings=_PASS_THROUGH)
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the series; further options go to JupyterLab."""
-    from twopm_kit.notebook.kernels import write_kernelspec
+    from twopm_kit.notebook.lab import lab_command
 
     with _in_words():
         root = repository()
-    notebooks = root / "notebooks"
-    write_kernelspec(root / "build" / "jupyter")
-    first = "00_start_here.ipynb"
-    command = [
-        *(sys.executable, "-m", "jupyterlab"),
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.root_dir={notebooks}",
-        *([f"--LabApp.default_url=/lab/tree/{first}"] if (notebooks / first).is_file() else []),
-        # Nothing is asked of, or told to, anybody outside this machine.
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdates",
-        "--LabApp.extension_manager=readonly",
-        *(["--allow-root"] if os.geteuid() == 0 else []),
-        *([] if _has_display() else ["--no-browser"]),
-        *context.args,
-    ]
-    # The environment's own kernel comes before a user's kernel of the same name.
-    places = [str(root / "build" / "jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    command, environment = lab_command(root / "notebooks", root / "build" / "jupyter", options=context.args)
     # JupyterLab takes this process's place, so that a signal to 'twopm lab' ends it and its kernels.
-    os.execve(sys.executable, command, {**os.environ, "JUPYTER_PATH": os.pathsep.join(places)})  # noqa: S606
-
-
-def _has_display() -> bool:
-    """Tell whether a browser could open a window here."""
-    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    os.execve(command[0], command, environment)  # noqa: S606
 
 
 @app.command(context_settings=_PASS_THROUGH)

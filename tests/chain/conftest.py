@@ -35,9 +35,12 @@ def chain(request):
         with kit.chain.connect(request.param) as fresh:
             yield fresh
         return
-    with kit.chain.connect("embedded") as shared, shared.serve() as server:
-        with kit.chain.connect(server.url) as fresh:
-            yield fresh
+    with (
+        kit.chain.connect("embedded") as shared,
+        shared.serve() as server,
+        kit.chain.connect(server.url) as fresh,
+    ):
+        yield fresh
 
 
 @pytest.fixture

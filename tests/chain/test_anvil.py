@@ -1,5 +1,6 @@
 """The anvil process: found, started, shared, and always ended."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_a_forgotten_connection_ends_its_process(anvil):
     forgotten = kit.chain.connect("anvil")
     url = forgotten.url
     del forgotten
+    gc.collect()
     assert _gone(url)
 
 

@@ -26,9 +26,14 @@ def test_a_snapshot_as_a_block_reverts_at_its_end(chain, alice, probe):
         assert probe.counter() == 1
     assert probe.counter() == 0
     assert chain.balance(alice) == balance
-    with pytest.raises(ContractReverted), chain.snapshot():
-        probe.bump(sender=alice)
-        probe.told(sender=alice)
+
+    def fail_inside():
+        with chain.snapshot():
+            probe.bump(sender=alice)
+            probe.told(sender=alice)
+
+    with pytest.raises(ContractReverted):
+        fail_inside()
     assert probe.counter() == 0
     # the account's numbering went back as well
     probe.bump(sender=alice)

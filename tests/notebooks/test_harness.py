@@ -187,3 +187,11 @@ def test_no_machine_path_is_in_what_refresh_would_store(tmp_path):
 
     cleaned = clean_output(nbformat.v4.new_output("display_data", data={RESULT_MIME: facts}))
     assert cleaned.data[RESULT_MIME] == {"metrics": facts["metrics"]}  # ... and the reader does not
+
+
+def test_a_folder_with_a_long_name_is_no_obstacle(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    assert run("passes", tmp_path / "out").result.metrics["answer"] == 4
+    assert list(long.iterdir()) == []

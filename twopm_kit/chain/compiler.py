@@ -89,7 +89,6 @@ def _run_vyper(source: str, name: str) -> dict[str, Any]:
     from vyper.compiler import compile_code
     from vyper.compiler.input_bundle import FilesystemInputBundle
     from vyper.compiler.settings import Settings
-    from vyper.exceptions import VyperException, VyperInternalException
 
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters is an error; sizes are checked by us
@@ -101,7 +100,7 @@ def _run_vyper(source: str, name: str) -> dict[str, Any]:
                 settings=Settings(evm_version=EVM_VERSION),
                 output_formats=["abi", "bytecode", "bytecode_runtime"],
             )
-        except (VyperException, VyperInternalException, SyntaxError) as error:
+        except Exception as error:  # the compiler stops at some sources with an error of Python's own
             raise _refused(error, source, name) from error
     return outputs
 
@@ -112,7 +111,7 @@ def _refused(error: Exception, source: str, name: str) -> CompileError:
     found = _LINE.search(text)
     if line is None and found:
         line = int(found[1])
-    summary = str(getattr(error, "message", "") or text.splitlines()[0]).strip()
+    summary = str(getattr(error, "message", "") or text.partition("\n")[0] or "no reason given").strip()
     lines = source.splitlines()
     where = f"line {line}" if line else "the source"
     shown = f": {lines[line - 1].strip()}" if line and line <= len(lines) else ""

@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from twopm_kit.chain.jsonrpc import Call, Fault, to_plain
+from twopm_kit.chain.jsonrpc import Call, Fault, loads, to_plain
 from twopm_kit.errors import ChainError, ChainUnavailable
 
 __all__ = ["HttpNode"]
@@ -119,10 +119,7 @@ class HttpNode:
         return self._parse(content, response.status)
 
     def _parse(self, content: bytes, status: int) -> Any:
-        try:
-            answer = json.loads(content)
-        except ValueError:
-            answer = None
+        answer = loads(content)
         if isinstance(answer, dict | list):
             return answer
         raise ChainUnavailable(

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from twopm_kit.chain.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Fault, Node
+from twopm_kit.chain.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Fault, Node, loads
 from twopm_kit.errors import ChainError, ChainUnavailable
 
 __all__ = ["Server"]
@@ -65,9 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(refused, {"error": refused.phrase})
             return
         body = self.rfile.read(int(length))
-        try:
-            question = json.loads(body)
-        except (ValueError, RecursionError):
+        question = loads(body)
+        if question is None:
             fault = Fault("the body is not JSON", code=PARSE_ERROR)
             self._answer(HTTPStatus.OK, {"jsonrpc": "2.0", "id": None, "error": fault.to_json()})
             return

@@ -12,6 +12,7 @@ from twopm_kit.federated.contract import AggregationContract, Phase, Roster, Rou
 from twopm_kit.federated.coordinator import Coordinator
 from twopm_kit.federated.events import Observer, RoundEvent
 from twopm_kit.federated.horizontal import HorizontalLearning
+from twopm_kit.federated.inspect import Inspector, OpenedBox
 from twopm_kit.federated.logit import LogitResult, LogitTask
 from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.moments import Moments, MomentsResult
@@ -28,6 +29,7 @@ __all__ = [
     "FaultTolerantFedAvg",
     "FederatedResult",
     "HorizontalLearning",
+    "Inspector",
     "LocalNetwork",
     "LogitResult",
     "LogitTask",
@@ -36,6 +38,7 @@ __all__ = [
     "MomentsResult",
     "Node",
     "Observer",
+    "OpenedBox",
     "Phase",
     "Roster",
     "RoundEvent",

@@ -54,7 +54,7 @@ class Terms:
         Raises
         ------
         TaskError
-            If the task's vector is longer than one transaction carries.
+            If the vector is longer than one transaction carries, or the threshold is not the contract's.
         """
         words = encoder_of(task).elements
         if words > MAX_WORDS:
@@ -62,6 +62,14 @@ class Terms:
                 f"the task sends {task.update_size()} values, which fill {words} field elements; "
                 f"masked vectors that travel as calldata have at most {MAX_WORDS}",
                 hint="use a smaller model: up to 4,096 parameters fit in lanes of 32 bits",
+            )
+        config = task.round_config()
+        clients = task.max_clients
+        if config.threshold(clients) != clients // 2 + 1:
+            raise TaskError(
+                f"gamma={config.gamma} asks for {config.threshold(clients)} of {clients} shares, "
+                f"the contract for {clients // 2 + 1}",
+                hint="lower gamma below one half",
             )
         criteria = task.criteria
         return cls(
@@ -74,7 +82,7 @@ class Terms:
             min_clients=task.min_clients,
             max_clients=task.max_clients,
             words=words,
-            lanes=task.round_config().lanes,
+            lanes=config.lanes,
             max_rounds=task.max_rounds,
             join_blocks=join_blocks,
             step_blocks=step_blocks,

@@ -5,6 +5,7 @@ those of the environment. The runner therefore looks in one private folder only.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from jupyter_client.manager import AsyncKernelManager
 from twopm_kit.notebook.offline import SITECUSTOMIZE
 
 KERNEL_NAME: Final = "python3"
+_LONGEST_SOCKET: Final = 100
 
 
 def write_kernelspec(folder: Path, environment: Mapping[str, str] | None = None) -> Path:
@@ -64,12 +66,15 @@ def manager_class(kernels: Path, socket: Path) -> type[AsyncKernelManager]:
     """Return a kernel manager class that knows the kernels in ``kernels`` and no others.
 
     It talks with its kernel through the files ``socket-1`` … ``socket-5``: other users of the machine cannot
-    listen there, as they could on TCP ports, and there is no race for port numbers.
+    listen there, as they could on TCP ports, and there is no race for port numbers. Where the path is too long
+    for a socket, it falls back to TCP on loopback.
     """
+    short = len(os.fsencode(socket)) < _LONGEST_SOCKET
+    where = {"transport": "ipc", "ip": str(socket)} if short else {"transport": "tcp"}
 
     class PrivateKernelManager(AsyncKernelManager):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             private = KernelSpecManager(kernel_dirs=[str(kernels)], ensure_native_kernel=False)
-            super().__init__(*args, kernel_spec_manager=private, transport="ipc", ip=str(socket), **kwargs)
+            super().__init__(*args, kernel_spec_manager=private, **where, **kwargs)
 
     return PrivateKernelManager

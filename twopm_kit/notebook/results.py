@@ -58,9 +58,13 @@ def record(**metrics: Any) -> None:
     result: dict[str, Any] = {"metrics": {name: _scalar(name, value) for name, value in metrics.items()}}
     if RUN_VARIABLE in os.environ:
         result |= _run_facts(json.loads(os.environ[RUN_VARIABLE]))
-    text = "recorded: " + ", ".join(f"{name} = {value}" for name, value in result["metrics"].items())
+    text = "recorded: " + ", ".join(f"{name} = {_short(value)}" for name, value in result["metrics"].items())
     if not publish({RESULT_MIME: result, "text/plain": text}):
         sys.stdout.write(text + "\n")
+
+
+def _short(value: Scalar) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _scalar(name: str, value: Any) -> Scalar:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class Run:
     """One executed notebook that passed."""
 
     path: Path
-    notebook: NotebookNode
+    notebook: NotebookNode = field(repr=False)
     result: Result
     seconds: float
 

@@ -13,6 +13,7 @@ from twopm_kit.secagg.context import ByParty, Party, RoundContext, party_id, par
 from twopm_kit.secagg.field import Limbs, check_limbs
 from twopm_kit.secagg.masks import MaskKey, add_masks, pair_key, self_key
 from twopm_kit.secagg.messages import (
+    BOX_BYTES,
     OpenedShare,
     OpeningMessage,
     ShareAnnouncement,
@@ -184,6 +185,9 @@ class NodeSession(KeptSecret):
     def share_message(self, peers: ByParty[bytes]) -> ShareMessage:
         """Deal shares of both secrets to all members (message M1).
 
+        A member whose box key is malformed or of small order is noted in `complaints` and gets a box that
+        nobody can open; the threshold goes without it.
+
         Parameters
         ----------
         peers : mapping
@@ -198,8 +202,6 @@ class NodeSession(KeptSecret):
         ------
         ProtocolError
             If shares were already dealt to other members, or this node is listed with another key.
-        TamperedMessage
-            If a member's box key is malformed or of small order.
         RoundConfigError
             If the configuration has no threshold for this member count.
         """
@@ -232,10 +234,7 @@ class NodeSession(KeptSecret):
             if receiver == self.address:
                 self._held[receiver] = pair
             else:
-                box = seal(
-                    self.context, self._box_key, members[receiver], self.address, receiver, pair.to_bytes()
-                )
-                boxes.append(box)
+                boxes.append(self._box_for(receiver, members[receiver], pair))
         self._peers, self.threshold = members, threshold
         self._message = ShareMessage(
             binding=binding,
@@ -248,6 +247,14 @@ class NodeSession(KeptSecret):
         )
         self.stage = Stage.SHARED
         return self._message
+
+    def _box_for(self, receiver: bytes, public: bytes, pair: SharePair) -> bytes:
+        try:
+            return seal(self.context, self._box_key, public, self.address, receiver, pair.to_bytes())
+        except TamperedMessage as fault:
+            # A key that cannot seal must not stop the others: its owner gets noise and can open nothing.
+            self.complaints[receiver] = fault.message
+            return os.urandom(BOX_BYTES)
 
     def receive(
         self,

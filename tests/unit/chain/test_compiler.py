@@ -18,8 +18,8 @@ GOOD = """
 answer: public(uint256)
 
 @external
-def set_answer(value: uint256):
-    self.answer = value
+def set_answer(number: uint256):
+    self.answer = number
 """
 
 
@@ -58,14 +58,14 @@ def test_a_compiled_source_is_an_artefact():
     assert [entry["name"] for entry in made.abi if entry["type"] == "function"] == ["set_answer", "answer"]
     assert Artifact.from_json(made.to_json()).to_json() == made.to_json()
     assert "Answer" in repr(made)
-    assert "set_answer(value: uint256)" in made._repr_html_()
+    assert "set_answer(number: uint256)" in made._repr_html_()
 
 
 @pytest.mark.parametrize(
     ("source", "line", "words"),
     [
         (GOOD.replace("self.answer", "self.anwser"), 7, "anwser"),
-        (GOOD.replace("= value", "= value +"), 7, ""),
+        (GOOD.replace("= number", "= number +"), 7, ""),
         (GOOD.replace("uint256):", "uint255):"), 6, "uint255"),
         (GOOD.replace("0.4.3", "0.3.10"), 2, "0.3.10"),
         ("x = = 1", 1, ""),
@@ -92,7 +92,7 @@ def test_wrong_arguments_are_refused(source, name):
 
 
 def test_code_above_the_limit_of_a_chain_is_refused():
-    body = "".join(f"    self.x[{i}] += keccak256(concat(self.x[{i}], b'{i:05d}'))\n" for i in range(700))
+    body = "".join(f"    self.x[{i}] += keccak256(concat(self.x[{i}], b'{i:05d}'))\n" for i in range(400))
     body = body.replace("+=", "=")
     source = f"x: HashMap[uint256, bytes32]\n\n@external\ndef work():\n{body}"
     with pytest.raises(CompileError, match="EIP-170"):

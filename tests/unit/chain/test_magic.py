@@ -1,7 +1,8 @@
 """The cell magic, in a real IPython shell."""
 
 import pytest
-from IPython.testing.globalipapp import get_ipython, start_ipython
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 import twopm_kit as kit
 from twopm_kit.chain import magic
@@ -13,8 +14,10 @@ SOURCE = "@external\n@view\ndef two() -> uint256:\n    return 2\n"
 
 @pytest.fixture(scope="module")
 def shell():
-    start_ipython()
-    return get_ipython()
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    yield InteractiveShell.instance(config=settings)
+    InteractiveShell.clear_instance()
 
 
 def test_without_a_notebook_it_says_what_to_do_instead(monkeypatch):

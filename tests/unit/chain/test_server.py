@@ -91,7 +91,9 @@ def test_a_body_of_unknown_length_is_refused(server, header):
         assert b" 411 " in connection.recv(4096).split(b"\r\n")[0]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 100_000, b'["]",' * 99 + b"1" + b"]" * 99, b'"\\' * 500_000]
+)
 def test_what_is_not_json_is_a_parse_error(server, body):
     status, answer = ask(server, body)
     assert (status, answer["error"]["code"]) == (200, -32700)

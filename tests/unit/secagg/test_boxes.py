@@ -1,10 +1,13 @@
 """Sealed boxes: altered, replayed, redirected or reflected ones do not open; bad points are refused."""
 
 import copy
+import hashlib
+import hmac
 import pickle
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from twopm_kit.errors import ProtocolError, SecretRefused, TamperedMessage
 from twopm_kit.secagg import BoxKey
@@ -46,6 +49,16 @@ def test_every_bit_is_authenticated(context, keys, box):
         altered[position] ^= 0x40
         with pytest.raises(TamperedMessage, match=r"0x0101.*does not open"):
             opened(context, keys, bytes(altered))
+
+
+def test_key_and_associated_data_each_bind_round_sender_and_receiver(context, keys, box):
+    """Opened by hand: either layer alone would refuse a redirected box, and both are there."""
+    names, publics = ALICE + BOB, keys[ALICE].public + keys[BOB].public
+    shared = keys[BOB].exchange(keys[ALICE].public)
+    pseudorandom = hmac.digest(context.binding, shared, hashlib.sha256)
+    info = b"twopm/secagg/v1/box" + names + publics
+    key = hmac.digest(pseudorandom, info + b"\x01", hashlib.sha256)
+    assert AESGCM(key).decrypt(box[:12], box[12:], context.binding + names) == b"for Bob"
 
 
 @pytest.mark.parametrize("size", [0, 5, 12, 27])

@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from twopm_kit.errors import ProtocolError, RoundConfigError, SecretRefused, TamperedMessage, TooFewSurvivors
+from twopm_kit.errors import ProtocolError, RoundConfigError, SecretRefused, TooFewSurvivors
 from twopm_kit.secagg import BoxKey, RoundConfig, ShareKind, Stage
+from twopm_kit.secagg.messages import BOX_BYTES
 
 STEPS = ("share_message", "receive", "mask", "open_shares")
 ALLOWED = {
@@ -171,11 +172,18 @@ def test_members_are_checked_before_shares_are_dealt(make_round):
     session, me = members.sessions[0], members.addresses[0]
     with pytest.raises(ProtocolError, match="not this node's"):
         session.share_message(members.peers | {me: BoxKey.generate().public})
-    with pytest.raises(TamperedMessage, match="small order"):
-        session.share_message(members.peers | {members.addresses[1]: bytes(32)})
     with pytest.raises(RoundConfigError, match="1 members"):
         session.share_message({})
     assert session.stage is Stage.NEW
+
+
+@pytest.mark.parametrize("public", [bytes(32), (2**255 - 19).to_bytes(32, "little"), b"\xff" * 32])
+def test_a_member_with_an_unusable_box_key_cannot_stop_the_others(make_round, public):
+    members = make_round()
+    session, other = members.sessions[0], members.addresses[1]
+    message = session.share_message(members.peers | {other: public})
+    assert list(session.complaints) == [other]
+    assert len(message.box_for(other)) == len(message.box_for(members.addresses[2])) == BOX_BYTES
 
 
 def test_peers_may_leave_the_node_itself_out_and_use_text_addresses(make_round):
