@@ -74,12 +74,14 @@ env: ## Create or update the environment in .venv
 	printf '%s\n' "$$want" > $(STAMP)
 
 # Every package at its newest version that pyproject.toml allows; environment.yml states the same pins for conda.
+# What follows a '+' in a version names a build, and builds differ by machine.
 lock: ## Choose all versions anew and write requirements.lock and environment.yml
 	@rm -rf build/lock && mkdir -p build/lock
 	python3.11 -m venv build/lock/venv
-	build/lock/venv/bin/python -m pip install --quiet '.[dev]'
+	build/lock/venv/bin/python -m pip install --quiet --upgrade pip setuptools wheel '.[dev]'
 	@echo "# Every package of the environment, pinned by version. Made by 'make lock'; do not edit by hand." > build/lock/new
-	@build/lock/venv/bin/python -m pip freeze --exclude twopm-kit | LC_ALL=C sort >> build/lock/new
+	@build/lock/venv/bin/python -m pip freeze --all --exclude pip --exclude twopm-kit \
+	  | sed 's/+.*//' | LC_ALL=C sort -f >> build/lock/new
 	@mv build/lock/new requirements.lock
 	@$(MAKE) --no-print-directory environment.yml
 	@rm -rf build/lock

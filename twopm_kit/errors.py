@@ -10,6 +10,7 @@ __all__ = [
     "AnswerMismatch",
     "AnvilMissing",
     "BudgetSpent",
+    "CallError",
     "CellTimeout",
     "ChainError",
     "ChainUnavailable",

@@ -44,6 +44,12 @@ def chain(request):
 
 
 @pytest.fixture
+def excuse():
+    """What decides between skipping and failing."""
+    return require_anvil
+
+
+@pytest.fixture
 def anvil():
     """An anvil of its own."""
     require_anvil()

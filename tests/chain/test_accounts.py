@@ -44,6 +44,7 @@ def test_fresh_keys_differ(chain):
         ({"name": ""}, "cannot name an account"),
         ({"name": "x" * 65}, "cannot name an account"),
         ({"name": 5}, "cannot name an account"),
+        ({"name": ["a"]}, "cannot name an account"),
         ({"name": "a", "key": b"short"}, "must be 32 bytes, not bytes of length 5"),
         ({"name": "a", "key": KEY.hex()}, "must be 32 bytes, not str of length 64"),
         ({"name": "a", "key": bytes(32)}, "not a valid secp256k1 key"),

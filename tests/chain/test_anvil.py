@@ -82,6 +82,17 @@ def test_a_missing_anvil_is_named_with_the_command_that_installs_it(monkeypatch,
     assert "@foundry-rs/anvil@1.7.1" in anvil_module.INSTALL
 
 
+def test_a_missing_anvil_skips_tests_but_fails_ci(monkeypatch, tmp_path, excuse):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("CI", "false")
+    with pytest.raises(pytest.skip.Exception, match="npm install"):
+        excuse()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="CI must have anvil"):
+        excuse()
+
+
 def test_a_binary_on_the_path_is_preferred(monkeypatch, tmp_path):
     binary = tmp_path / "anvil"
     binary.write_bytes(b"\x7fELF")

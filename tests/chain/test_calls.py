@@ -138,6 +138,12 @@ def test_coins_travel_with_a_call(chain, alice, probe, probe_artifact):
     assert (receipt.call, receipt.gas) == ("transfer", 21_000)
 
 
+def test_a_deployment_has_its_receipt(chain, alice, probe, probe_artifact):
+    assert probe.deployment.call == "deploy"
+    assert probe.deployment.gas == chain.ledger.rows()[0].gas
+    assert chain.at(probe_artifact, probe).deployment is None
+
+
 def test_a_receipt_tells_what_happened(chain, alice, probe):
     receipt = probe.bump(2, sender=alice)
     assert receipt.block == chain.block_number

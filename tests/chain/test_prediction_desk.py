@@ -136,6 +136,7 @@ def test_the_window_ends_with_its_last_block(story):
     request = story.pay()
     deadline = story.desk.request_info(request).deadline
     story.chain.mine(deadline - 1 - story.chain.block_number)
+    refused("answer window is open", story.desk.refund, request, sender=story.client)
     with story.chain.snapshot():
         assert story.desk.answer(request, ANSWER, sender=story.owner).block == deadline
     story.chain.mine(1)

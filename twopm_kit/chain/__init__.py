@@ -4,7 +4,7 @@
 >>> alice = chain.account("alice")
 >>> tally = chain.deploy("Tally", 3_600, sender=alice)
 >>> tally.add(5, sender=alice)
-<Receipt Tally.add: block 3, 92,514 gas, 1 events>
+<Receipt Tally.add: block 3, 69,671 gas, 1 events>
 >>> tally.total()
 5
 

@@ -80,7 +80,8 @@ def connect(target: str | None = None, *, timeout: float = 30.0) -> "Chain":
         from twopm_kit.chain.rpc import HttpNode
 
         return Chain(HttpNode(target, timeout=timeout))
-    shown = repr(target[:40]) if isinstance(target, str) else type(target).__name__
+    # what follows the scheme of a URL may be a key
+    shown = repr(target.partition("://")[0][:40]) if isinstance(target, str) else type(target).__name__
     raise ChainError(
         f"{shown} is not a chain; expected 'embedded', 'anvil' or a URL that starts with http",
         hint="call kit.chain.connect() for a chain inside this process",
@@ -185,7 +186,7 @@ class Chain:
             When the name has another key already, or the node has no faucet for what is wanted.
         """
         with self._accounts_lock:
-            known = self._accounts.get(name)
+            known = self._accounts.get(name) if isinstance(name, str) else None
             if known is None:
                 known = Account(name, key)
                 if fund is None:
@@ -275,7 +276,7 @@ class Chain:
             errors=custom_errors(made.abi),
         )
         # worked out here rather than asked for: a node cannot pass off another contract as the new one
-        return self._bind(made, created_address(bytes.fromhex(receipt.sender[2:]), nonce))
+        return self._bind(made, created_address(bytes.fromhex(receipt.sender[2:]), nonce), receipt)
 
     def at(self, what: str | Artifact, address: Any) -> Contract:
         """Use a contract that is on the chain already.
@@ -298,13 +299,13 @@ class Chain:
                 hint="check the address and that this is the chain on which the contract was deployed",
             )
 
-    def _bind(self, made: Artifact, address: str) -> Contract:
+    def _bind(self, made: Artifact, address: str, deployment: Receipt | None = None) -> Contract:
         self._event_entries[address] = {
             event_abi_to_log_topic(entry): entry  # type: ignore[arg-type]
             for entry in made.abi
             if entry["type"] == "event"
         }
-        return Contract(self, made, address)
+        return Contract(self, made, address, deployment)
 
     # Calls and transactions -----------------------------------------------------------------------------
 

@@ -157,13 +157,18 @@ class Contract:
         Its application binary interface.
     chain : Chain
         The connection that it is used through.
+    deployment : Receipt or None
+        What its deployment did, when this connection deployed it.
     """
 
-    def __init__(self, chain: "Chain", artifact: Artifact, address: str) -> None:
+    def __init__(
+        self, chain: "Chain", artifact: Artifact, address: str, deployment: Receipt | None = None
+    ) -> None:
         self.chain = chain
         self.name = artifact.name
         self.abi = artifact.abi
         self.address = address
+        self.deployment = deployment
         #: Custom errors by selector.
         self.errors: Mapping[bytes, str] = custom_errors(artifact.abi)
         self._methods: dict[str, list[dict[str, Any]]] = {}

@@ -1,7 +1,8 @@
 """The embedded chain: a whole EVM in this process (py-evm set up by eth-tester), spoken to by JSON-RPC.
 
-One transaction makes one block, at once. The clock is the machine's own plus whatever was warped, as on any
-local node. The few methods that are called all the time are answered straight from py-evm; everything else
+One transaction makes one block, at once. The clock is the machine's own plus whatever was warped; as on
+Ethereum no two blocks have the same second, so a burst of blocks runs ahead of the machine by a second each.
+The few methods that are called all the time are answered straight from py-evm; everything else
 goes through web3's ``EthereumTesterProvider``.
 """
 

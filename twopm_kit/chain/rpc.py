@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -33,10 +33,14 @@ class HttpNode:
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
         self.url: str | None = url
-        parts = urlsplit(url)
+        parts = _split(url)
         #: What may be shown of the URL.
         self.shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        self._endpoint = url
+        self._endpoint = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        headers = dict(_HEADERS)
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers |= urllib3.make_headers(basic_auth=pair)
         self._ids = itertools.count(1)
         self._closed = False
         proxy = getproxies().get(parts.scheme)
@@ -44,7 +48,7 @@ class HttpNode:
             "timeout": urllib3.Timeout(connect=min(timeout, 5.0), read=timeout),
             "retries": False,
             "maxsize": 16,
-            "headers": _HEADERS,
+            "headers": headers,
         }
         use_proxy = proxy is not None and parts.hostname is not None and not proxy_bypass(parts.hostname)
         self._pool: urllib3.PoolManager = (
@@ -129,6 +133,19 @@ class HttpNode:
 
     def __repr__(self) -> str:
         return f"<HttpNode {self.shown}>"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass  # a broken address or port: the same remedy
+    raise ChainUnavailable(
+        "this is not the URL of a node: it has no valid host and port",
+        hint="pass a URL such as http://127.0.0.1:8545",
+    )
 
 
 def _result(answer: Any, method: str) -> Any:

@@ -124,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
 class Server:
     """A front of an embedded chain on 127.0.0.1. Made by ``chain.serve()``; a context manager.
 
+    Whoever can run programs on this machine can use it, faucet and clock included: it is for development.
+
     Attributes
     ----------
     url : str

@@ -41,14 +41,25 @@ struct Model:
     closed: bool
 
 
+# What is stored of a request. Price and window of a model never change, so what was paid, and when, follow.
 struct Request:
+    model_id: uint256
+    client: address
+    request_hash: bytes32
+    rows: uint256
+    deadline: uint256  # last block in which an answer counts
+    state: uint256
+    answer_hash: bytes32
+
+
+struct RequestInfo:
     model_id: uint256
     client: address
     request_hash: bytes32
     rows: uint256
     paid: uint256  # wei
     requested_at: uint256  # block
-    deadline: uint256  # last block in which an answer counts
+    deadline: uint256
     state: uint256
     answer_hash: bytes32
 
@@ -183,7 +194,7 @@ def answer(request_id: uint256, answer_hash: bytes32):
     @notice Name the answer to a paid request, once, and earn the payment for the payees.
     """
     r: Request = self._requests[request_id]
-    assert r.state != empty(uint256), "unknown request"
+    assert r.state != 0, "unknown request"
     assert msg.sender == self._models[r.model_id].owner, "only the model's owner answers"
     assert r.state != ANSWERED, "already answered"
     assert r.state != REFUNDED, "already refunded"
@@ -192,7 +203,7 @@ def answer(request_id: uint256, answer_hash: bytes32):
 
     self._requests[request_id].state = ANSWERED
     self._requests[request_id].answer_hash = answer_hash
-    self._divide(r.model_id, r.paid)
+    self._divide(r.model_id, self._models[r.model_id].price * r.rows)
     log Answered(request_id=request_id, model_id=r.model_id, client=r.client, answer_hash=answer_hash)
 
 
@@ -256,8 +267,6 @@ def request(model_id: uint256, request_hash: bytes32, rows: uint256) -> uint256:
         client=msg.sender,
         request_hash=request_hash,
         rows=rows,
-        paid=msg.value,
-        requested_at=block.number,
         deadline=deadline,
         state=PAID,
         answer_hash=empty(bytes32),
@@ -281,15 +290,16 @@ def refund(request_id: uint256):
     @notice Take back the payment of a request that was not answered in its window.
     """
     r: Request = self._requests[request_id]
-    assert r.state != empty(uint256), "unknown request"
+    assert r.state != 0, "unknown request"
     assert msg.sender == r.client, "only the client takes a payment back"
     assert r.state != ANSWERED, "already answered"
     assert r.state != REFUNDED, "already refunded"
     assert block.number > r.deadline, "answer window is open"
 
     self._requests[request_id].state = REFUNDED
-    log Refunded(request_id=request_id, client=msg.sender, amount=r.paid)
-    raw_call(msg.sender, b"", value=r.paid)
+    paid: uint256 = self._models[r.model_id].price * r.rows
+    log Refunded(request_id=request_id, client=msg.sender, amount=paid)
+    raw_call(msg.sender, b"", value=paid)
 
 
 # Views ---------------------------------------------------------------------------------------------------
@@ -315,11 +325,23 @@ def payees(model_id: uint256) -> (DynArray[address, MAX_PAYEES], DynArray[uint25
 
 @external
 @view
-def request_info(request_id: uint256) -> Request:
+def request_info(request_id: uint256) -> RequestInfo:
     """
     @notice Everything about a request; all zero when there is none.
     """
-    return self._requests[request_id]
+    r: Request = self._requests[request_id]
+    m: Model = self._models[r.model_id]
+    return RequestInfo(
+        model_id=r.model_id,
+        client=r.client,
+        request_hash=r.request_hash,
+        rows=r.rows,
+        paid=m.price * r.rows,
+        requested_at=r.deadline - m.answer_blocks,
+        deadline=r.deadline,
+        state=r.state,
+        answer_hash=r.answer_hash,
+    )
 
 
 @external

@@ -179,14 +179,29 @@ class Inspector:
 
     def posted(self, receipt: Receipt) -> list[int]:
         """Return the masked vector that a node has sent, read from its transaction's public call data."""
-        data = bytes(self._contract.chain.w3.eth.get_transaction(receipt.tx_hash)["input"])  # type: ignore[arg-type]
-        submit = next(entry for entry in self._contract.contract.abi if entry.get("name") == "submit")
         if receipt.call != "submit":
             raise ProtocolError(
                 f"the receipt is of {receipt.call!r}, expected one of 'submit'",
                 hint="pass what node.submit(round) returned",
             )
-        return list(decode(submit["inputs"], data[_SELECTOR:], "submit")[-1])
+        return self._vector(receipt.tx_hash)
+
+    def posted_by(self, node: str, round: int) -> list[int]:
+        """Return the masked vector that a node has sent in a round, found by the event that it left on chain.
+
+        Raises
+        ------
+        ProtocolError
+            If the node is unknown, or has sent nothing in this round.
+        """
+        sender = self._node(node).account.address
+        found = self._contract.contract.events("Submitted", task=self.task_id, round=round, node=sender)
+        if not found:
+            raise ProtocolError(
+                f"{node} has sent no vector in round {round} of task {self.task_id}",
+                hint="name a round that the node has survived",
+            )
+        return self._vector(found[0].tx_hash)
 
     def openings(self, round: int) -> pd.DataFrame:
         """Return which kind of share each survivor has opened: openers as rows, dealers as columns."""
@@ -215,6 +230,11 @@ class Inspector:
     def encoder(self) -> Encoder:
         """Return an encoder as every party of the task has it."""
         return encoder_of(self.task)
+
+    def _vector(self, tx_hash: str) -> list[int]:
+        data = bytes(self._contract.chain.w3.eth.get_transaction(tx_hash)["input"])  # type: ignore[arg-type]
+        submit = next(entry for entry in self._contract.contract.abi if entry.get("name") == "submit")
+        return list(decode(submit["inputs"], data[_SELECTOR:], "submit")[-1])
 
     def _share_message(self, dealer: Node, round: int) -> ShareMessage:
         """Return a dealer's message from the mailbox, checked against the chain."""

@@ -146,9 +146,11 @@ class Run:
         masked: list[int] = []
         words: list[int] = []
         reason = ""
+        last = "share"
         self._faults.clear()
         phase = self._phase("share", members, Node.share)
         if phase is Phase.SUBMIT:
+            last = "submit"
             sharers = self._present("sharers", members)
             phase = self._phase("submit", sharers, Node.submit)
         if phase is Phase.OPEN:
@@ -161,7 +163,7 @@ class Run:
                 self._each("attest", openers, Node.attest)
             words, reason = self._finish()
         else:
-            reason = f"too few nodes were left after the {'share' if not masked else 'submit'} step"
+            reason = f"too few nodes were left after the {last} step"
         roster = self._contract.roster(self._task_id, self._round)
         return RoundRecord(
             number=self._round,

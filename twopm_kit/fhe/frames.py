@@ -504,7 +504,7 @@ class EncryptedFrame:
             yield (
                 f"<tr><td>{html.escape(head.name)}</td><td>±{head.bound:g}</td>"
                 f"<td>2^{math.log2(head.scale):g}</td><td>{size:,}</td>"
-                f"<td><code>{content[1024:1048].hex(' ')} …</code></td></tr>"
+                f"<td><code>{content[1024:1040].hex(' ')} …</code></td></tr>"
             )
 
 

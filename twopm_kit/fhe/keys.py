@@ -402,7 +402,7 @@ class KeyHolder:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise SecretRefused(
-            "a KeyHolder holds a secret key and cannot be pickled",
+            "a KeyHolder holds a secret key and cannot be pickled or copied",
             hint="give .evaluator() to others, or keep the key with .save(path, passphrase)",
         )
 

@@ -250,6 +250,11 @@ class PredictionClient:
         WrongKey
             The scores are under another key.
         """
+        if not isinstance(answer, Answer):
+            raise InferenceError(
+                f"a {type(answer).__name__} was passed; expected an Answer",
+                hint="pass what service.answer(request, request.payload) returned",
+            )
         request = self._requests.get(answer.request_id)
         if request is None:
             raise UnknownRequest(
@@ -274,8 +279,6 @@ class PredictionClient:
         """Pay, ask and read in one call; see `pay`, ``service.answer`` and `read`."""
         request = self.pay(frame)
         return self.read(service.answer(request, request.payload))
-
-    ask = predict
 
     def refund(self, request: PaidRequest) -> Receipt:
         """Take a payment back that bought no answer in its window.

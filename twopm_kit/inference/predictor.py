@@ -1,6 +1,8 @@
 """``Predictor``: a finished logistic model that answers in clear and on ciphertexts."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ from scipy.special import expit
 
 from twopm_kit.errors import CiphertextError, InferenceError
 from twopm_kit.fhe import EncryptedFrame, LogisticRegression
+from twopm_kit.fhe.frames import Chunk, Column
 from twopm_kit.inference.card import ModelCard, Scaler, same_columns
 
 __all__ = ["THRESHOLD", "Predictor", "classify", "probabilities"]
@@ -227,7 +230,7 @@ class Predictor:
         same_columns(enc.columns, columns, hint=hint)
         if enc.source != "frame":  # an array's columns are called x0, x1, …: the names would say nothing
             raise CiphertextError("an encrypted array was passed; expected an encrypted frame", hint=hint)
-        return self._encrypted.decision_function(enc)
+        return _coarse(self._encrypted.decision_function(enc))
 
     def __repr__(self) -> str:
         scaled = ", standardises" if self.card.mean is not None else ""
@@ -240,6 +243,34 @@ class Predictor:
         order = table["coefficient"].abs().sort_values(ascending=False).index
         body = table.loc[order].to_html(border=0, index=False, max_rows=12, float_format=lambda v: f"{v:.4f}")
         return f"<p><strong>{escape(repr(self))}</strong></p>{body}"
+
+
+def _coarse(scores: EncryptedFrame) -> EncryptedFrame:
+    """Round the public bound and noise of scores up to powers of two.
+
+    Both are sums over |weight| times numbers that the client chooses: exact, they would tell it the weights
+    for the price of a few rows. The scale leaves a bit to spare, so that a larger bound still fits.
+    """
+    columns = tuple(
+        Column(
+            replace(head, bound=_power_of_two(head.bound), noise=_power_of_two(head.noise)),
+            tuple(Chunk(cipher=cipher) for cipher in scores.ciphers(head.name)),
+        )
+        for head in scores.heads
+    )
+    return EncryptedFrame(
+        scores.engine,
+        scores.fingerprint,
+        columns,
+        n_rows=scores.n_rows,
+        level=scores.level,
+        packing=scores.packing,
+        source=scores.source,
+    )
+
+
+def _power_of_two(value: float) -> float:
+    return 2.0 ** math.ceil(math.log2(value))
 
 
 def _from_logit(result: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:

@@ -66,8 +66,8 @@ def manager_class(kernels: Path, socket: Path) -> type[AsyncKernelManager]:
     """Return a kernel manager class that knows the kernels in ``kernels`` and no others.
 
     It talks with its kernel through the files ``socket-1`` … ``socket-5``: other users of the machine cannot
-    listen there, as they could on TCP ports, and there is no race for port numbers. Where the path is too long
-    for a socket, it falls back to TCP on loopback.
+    listen there, as they could on TCP ports, and there is no race for port numbers. Where the path is too
+    long for a socket, it falls back to TCP on loopback.
     """
     short = len(os.fsencode(socket)) < _LONGEST_SOCKET
     where = {"transport": "ipc", "ip": str(socket)} if short else {"transport": "tcp"}

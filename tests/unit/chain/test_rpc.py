@@ -19,6 +19,7 @@ def talker():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.server.authorization = self.headers.get("Authorization")
             status, content = self.server.answer(question)
             body = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
@@ -60,10 +61,33 @@ def test_nobody_there():
     assert isinstance(caught.value, ConnectionError)
 
 
-@pytest.mark.parametrize("target", ["ganache", "ftp://x", "", 5, b"anvil"])
+@pytest.mark.parametrize("target", ["ganache", "wss://x/secret-key", "", 5, b"anvil"])
 def test_an_unknown_target_is_refused(target):
-    with pytest.raises(ChainError, match="is not a chain; expected 'embedded', 'anvil' or a URL"):
+    with pytest.raises(ChainError, match="is not a chain; expected 'embedded', 'anvil' or a URL") as caught:
         kit.chain.connect(target)
+    assert "secret-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1", "http://host:port/", "http://host:99999/", "https:///x"]
+)
+def test_a_broken_url_is_refused(url):
+    with pytest.raises(ChainUnavailable, match="not the URL of a node"):
+        kit.chain.connect(url)
+
+
+def test_user_and_password_go_into_a_header_and_nowhere_else(talker):
+    seen, plain = [], _reply(NODE)
+
+    def answer(question):
+        seen.append(talker.authorization)
+        return plain(question)
+
+    talker.answer = answer
+    url = talker.url.replace("http://", "http://me:p%40ss@")
+    with kit.chain.connect(url) as chain:
+        assert seen == ["Basic bWU6cEBzcw=="]
+        assert "p%40ss" not in repr(chain._node)
 
 
 def test_the_default_comes_from_the_settings(monkeypatch):

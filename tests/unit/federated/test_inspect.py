@@ -90,6 +90,18 @@ def test_posted_wants_the_receipt_of_a_vector(played):
         inspector.posted(receipt)
 
 
+def test_a_posted_vector_is_found_by_its_sender(played):
+    _, _, inspector, receipts = played
+    for name, receipt in receipts.items():
+        assert inspector.posted_by(name, 1) == inspector.posted(receipt)
+    with pytest.raises(errors.ProtocolError, match="sent no vector in round 1"):
+        inspector.posted_by(LOST, 1)
+    with pytest.raises(errors.ProtocolError, match="sent no vector in round 2"):
+        inspector.posted_by("hospital-1", 2)
+    with pytest.raises(errors.ProtocolError, match="no node"):
+        inspector.posted_by("nobody", 1)
+
+
 def test_openings_are_of_one_kind_each(played):
     _, _, inspector, receipts = played
     openings = inspector.openings(1)

@@ -31,6 +31,17 @@ def test_the_scores_are_the_only_thing_that_comes_back(small, holder, points):
     np.testing.assert_allclose(holder.decrypt(scores)["score"], small.decision_function(points), atol=1e-5)
 
 
+def test_what_is_public_of_the_scores_does_not_tell_the_weights(small, holder, points):
+    """A client chooses its columns' bounds: the score's bound must not be a weighted sum of them."""
+    for bounds in (4.0, {"a": 4.0, "b": 1024.0}):
+        enc = holder.encrypt(points, bounds=bounds)
+        head = small.predict_encrypted(enc).heads[0]
+        exact = abs(small.coef) @ [head.bound for head in enc.heads] + abs(small.intercept)
+        assert exact <= head.bound < 2 * exact
+        for value in (head.bound, head.noise, head.scale):
+            assert np.log2(value) == np.round(np.log2(value))
+
+
 def test_the_server_computes_from_bytes_that_hold_no_secret(small, holder, points):
     """Everything the server has are the frame's bytes; the score that it computes it cannot open."""
     content = holder.encrypt(small.prepare(points)).to_bytes()

@@ -1,6 +1,7 @@
 """Paid predictions: each payment buys one answer to one input, or comes back."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -170,6 +171,23 @@ def test_one_payment_buys_one_answer(asker, service, points):
         service.answer(request, request.payload)
 
 
+def test_two_threads_with_one_payment_get_one_answer(asker, service, points):
+    request = asker.pay(points)
+
+    def ask(_):
+        try:
+            return service.answer(request, request.payload)
+        except AlreadyAnswered as refused:
+            return refused
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(ask, range(4)))
+    answers = [result for result in results if isinstance(result, Answer)]
+    assert len(answers) == 1
+    assert len(asker.read(answers[0])) == 6
+    assert sorted(service.log["status"]) == ["AlreadyAnswered"] * 3 + ["answered"]
+
+
 def test_a_lost_answer_is_sent_again_to_whoever_holds_the_input(asker, service, points):
     request = asker.pay(points)
     with pytest.raises(InferenceError, match="not answered yet"):
@@ -247,8 +265,13 @@ def test_a_payment_does_not_cover_another_chain(client, small, points):
             service.answer(request, request.payload)
 
 
-def test_fewer_rows_paid_than_sent(desk, listing, service, client, alice, points):
-    payload = wire.pack_request(Kind.CLEAR, wire.pack_table(["a", "b"], points.to_numpy()))
+@pytest.mark.parametrize("kind", list(Kind))
+def test_fewer_rows_paid_than_sent(desk, listing, service, holder, alice, points, kind):
+    bodies = {
+        Kind.CLEAR: wire.pack_table(["a", "b"], points.to_numpy()),
+        Kind.ENCRYPTED: holder.encrypt(points).to_bytes(),
+    }
+    payload = wire.pack_request(kind, bodies[kind])
     digest = desk.request_hash(listing, alice.address, payload)
     request, _ = desk.pay(listing, digest, 1, sender=alice)
     with pytest.raises(SchemaError, match="6 rows, 1 were paid"):
@@ -325,6 +348,7 @@ def test_without_an_answer_the_payment_comes_back(chain, asker, service, points)
     chain.mine(WINDOW)
     with pytest.raises(RequestExpired, match="not answered in its window"):
         service.answer(request, request.payload)
+    assert service.log["kind"].tolist() == [""]  # refused before anything was read or computed
     before = chain.balance(asker.account)
     asker.refund(request)
     assert chain.balance(service.desk.address) == 0
@@ -397,6 +421,11 @@ def test_an_answer_to_another_request_is_not_read(asker, service, points):
         asker.read(Answer(one.request_id, one.kind, two.content))
     with pytest.raises(UnknownRequest):
         asker.read(Answer(99, one.kind, one.content))
+
+
+def test_only_an_answer_is_read(client):
+    with pytest.raises(InferenceError, match="bytes was passed; expected an Answer"):
+        client.read(b"answer")
 
 
 def test_an_answer_is_not_read_before_the_chain_names_it(client, points):

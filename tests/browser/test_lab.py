@@ -1,0 +1,127 @@
+"""The notebooks in a real JupyterLab: what a reader sees after Run All, and what a click does."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+WALK_THROUGH = "04_federated_rounds"
+BOARDS = 'table:has(th:text-is("submitted"))'
+ERRORS = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+# Pictures that hold nothing, diagrams that were refused, formulas that could not be set.
+UNDRAWN = """() => [
+  ...[...document.querySelectorAll('.jp-Notebook img')].filter(it => !it.complete || !it.naturalWidth),
+  ...document.querySelectorAll('.jp-Notebook .jp-RenderedMermaid.jp-mod-warning'),
+  ...document.querySelectorAll('.jp-Notebook mjx-merror'),
+].map(it => it.outerHTML.slice(0, 200))"""
+# Words in outputs whose contrast with what is behind them (WCAG 2.2, 1.4.3) is below 4.5, with that contrast.
+FAINT = """() => {
+  const parse = text => {
+    const parts = text.match(/^rgba?\\(([^)]*)\\)$/)[1].split(/[, /]+/).map(Number);
+    return [...parts.slice(0, 3), parts[3] ?? 1];
+  };
+  const over = (front, alpha, back) => back.map((value, i) => alpha * front[i] + (1 - alpha) * value);
+  const light = colour => {
+    const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = {};
+  for (const output of document.querySelectorAll('.jp-Notebook .jp-OutputArea-output')) {
+    const words = document.createTreeWalker(output, NodeFilter.SHOW_TEXT);
+    while (words.nextNode()) {
+      const text = words.currentNode.data.trim(), holder = words.currentNode.parentElement;
+      if (!text || holder.closest('svg, style, button') || !holder.getClientRects().length) continue;
+      const line = [];
+      for (let it = holder; it; it = it.parentElement) line.unshift(getComputedStyle(it));
+      let back = [255, 255, 255], opacity = 1;
+      for (const style of line) {
+        opacity *= Number(style.opacity);
+        const [r, g, b, alpha] = parse(style.backgroundColor);
+        back = over([r, g, b], alpha * opacity, back);
+      }
+      const [r, g, b, alpha] = parse(line.at(-1).color);
+      const [low, high] = [light(back), light(over([r, g, b], alpha * opacity, back))].sort((x, y) => x - y);
+      const contrast = (high + 0.05) / (low + 0.05);
+      if (contrast < 4.5) found[text.slice(0, 60)] = Math.round(contrast * 100) / 100;
+    }
+  }
+  return found;
+}"""
+
+
+def rows(board):
+    """Return what a board shows: node to column to text."""
+    heads = [text.strip() for text in board.locator("thead th").all_text_contents()]
+    lines = [row.locator("th, td").all_text_contents() for row in board.locator("tbody tr").all()]
+    return {line[0].strip(): dict(zip(heads, map(str.strip, line), strict=True)) for line in lines}
+
+
+def test_no_cell_fails_or_warns(ran):
+    bad = [
+        (cell.id, output.output_type, output.get("text") or output.get("evalue"))
+        for cell in ran.save().cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+    assert bad == []
+    assert ran.page.locator(ERRORS).count() == 0
+
+
+def test_everything_is_drawn(ran):
+    diagrams = sum(cell.source.count("```mermaid") for cell in ran.save().cells)
+    assert diagrams > 0
+    assert ran.page.locator(".jp-RenderedMermaid :is(img, svg)").count() == diagrams
+    assert ran.page.evaluate(UNDRAWN) == []
+
+
+def test_the_page_asks_nobody_else(ran):
+    assert len(ran.asked) > 0
+    assert ran.strangers() == []
+
+
+@pytest.mark.parametrize("ran", ["00_start_here", "04_federated_rounds"], indirect=True)
+def test_the_round_board_fills(ran):
+    board = ran.page.locator(f".jp-RenderedHTML {BOARDS}").first
+    board.scroll_into_view_if_needed()
+    assert board.is_visible()
+    ran.picture(board)
+    shown = rows(board)
+    assert len(shown) >= 3
+    for node, line in shown.items():
+        assert line["joined"] == "✓ done", node
+        assert line["submitted"] in {"✓ done", "✕ dropped", "–"}, node
+        assert re.search("[1-9]", line["gas"]), node
+    assert sum(line["submitted"] == "✓ done" for line in shown.values()) >= 3
+
+
+@pytest.mark.parametrize("ran", ["04_federated_rounds"], indirect=True)
+def test_a_node_can_be_dropped_by_hand(ran):
+    panel = ran.page.locator(".jp-OutputArea-output").filter(has=ran.page.locator(".jupyter-button")).first
+    panel.scroll_into_view_if_needed()
+    line = panel.locator(".widget-hbox").filter(has=ran.page.locator("input[type=checkbox]")).first
+    node = line.locator(".widget-html").inner_text().strip()
+    others = {name for name in rows(panel.locator(BOARDS)) if name != node}
+    assert "dropped" not in " ".join(rows(panel.locator(BOARDS))[node].values())
+
+    line.locator("input[type=checkbox]").check()
+    panel.get_by_text(f"round 1 loses {node}", exact=True).wait_for()
+    panel.locator(".jupyter-button").click()
+    panel.get_by_text(f"✕ {node} dropped").first.wait_for(timeout=100_000)
+    panel.get_by_text("done", exact=True).wait_for(timeout=100_000)
+
+    shown = rows(panel.locator(BOARDS))
+    assert shown[node]["submitted"] == "✕ dropped"
+    assert {shown[name]["submitted"] for name in others} == {"✓ done"}
+    assert ran.page.locator(ERRORS).count() == 0
+    ran.picture(panel)
+
+
+@pytest.mark.parametrize("ran", ["04_federated_rounds"], indirect=True)
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_outputs_can_be_read_in_both_themes(ran, theme):
+    ran.theme(theme)
+    for board in ran.page.locator(f":visible{BOARDS}").all():
+        board.scroll_into_view_if_needed()
+        ran.picture()
+    assert ran.page.evaluate(FAINT) == {}
