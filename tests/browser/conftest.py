@@ -38,14 +38,6 @@ _START_SECONDS = 120
 _RUN_SECONDS = 200
 _VIEW = {"width": 1200, "height": 1500}
 
-# Comes by every cell, as a reader does: what is far from the window may not have been drawn yet.
-_WALK = """async () => {
-  for (const cell of document.querySelectorAll('.jp-Notebook .jp-Cell')) {
-    cell.scrollIntoView({block: 'center'});
-    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-  }
-}"""
-
 
 def until(true, seconds, what):
     """Poll until ``true()`` is, and return its value; fail after so many seconds."""
@@ -53,7 +45,7 @@ def until(true, seconds, what):
     while not (value := true()):
         if time.monotonic() > end:
             pytest.fail(f"{what}: not after {seconds} s")
-        time.sleep(0.1)
+        time.sleep(0.2)
     return value
 
 
@@ -218,7 +210,8 @@ class LabPage:
 
     def save(self):
         """Save through the menu and return what the file holds."""
-        with self.page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
+        place = f"/api/contents/{self.path.name}"
+        with self.page.expect_response(lambda it: it.request.method == "PUT" and place in it.url) as saved:
             self.menu("File", "Save Notebook")
         assert saved.value.ok, saved.value.status_text
         return read_notebook(self.path)
@@ -230,8 +223,10 @@ class LabPage:
         (locator or self.page).screenshot(path=path)
 
     def look_through(self):
-        """Scroll from top to bottom, so that everything is drawn, and keep pictures of the parts."""
-        self.page.evaluate(_WALK)
+        """Scroll from top to bottom as a reader does, and keep pictures of the parts.
+
+        What is far from the window may not have been drawn before; a picture waits until it is.
+        """
         scroller = self.page.locator(".jp-Notebook .jp-WindowedPanel-outer")
         here = -1
         scroller.evaluate("it => it.scrollTo(0, 0)")
@@ -239,6 +234,12 @@ class LabPage:
             here = now
             self.picture(scroller)
             scroller.evaluate("it => it.scrollBy(0, it.clientHeight - 60)")
+
+    def show(self, locator):
+        """Scroll to an element as a reader does, and wait until the page has drawn it."""
+        locator.evaluate("it => it.scrollIntoView({block: 'center'})")
+        drawn = "it => it.checkVisibility({contentVisibilityAuto: true})"
+        until(lambda: locator.evaluate(drawn), 30, f"{self.name}: an element that can be seen")
 
     def theme(self, name):
         """Choose a theme through the menu, and wait until it is there."""

@@ -191,7 +191,7 @@ class Contract:
         if entries is None:
             raise UnknownMember(
                 f"the contract {self.name} has no method {name!r}",
-                hint=f"use one of: {', '.join(sorted(self._methods))}",
+                hint=f"use one of: {', '.join(sorted(self._methods)) or 'none: it has no methods'}",
             )
         return ContractMethod(self, name, entries)
 

@@ -1,10 +1,11 @@
 """Events: what contracts wrote into the log, read by block range so that a late reader misses nothing."""
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from twopm_kit.chain import abi
 from twopm_kit.chain.jsonrpc import as_bytes, as_int
@@ -147,7 +148,7 @@ class EventCursor:
         confirmations: int = 0,
     ) -> None:
         for name, value in (("position", position), ("confirmations", confirmations)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, SupportsIndex) or value.__index__() < 0:
                 raise CallError(
                     f"a cursor's {name} must be a whole number of blocks, not {value!r}",
                     hint=f"pass {name}=0 or a number that was stored before",
@@ -156,11 +157,11 @@ class EventCursor:
         self._address = address
         self._entries = entries
         self._topics = topics
-        self._confirmations = confirmations
-        self._start = position
+        self._confirmations = operator.index(confirmations)
+        self._start = operator.index(position)
         self._seen: list[tuple[int, str]] = []
         #: First block that was not read yet: a plain number that can be stored and passed to a new cursor.
-        self.position = position
+        self.position = self._start
 
     def read(self) -> list[Event]:
         """Give the events since the last reading, oldest first, and move on."""

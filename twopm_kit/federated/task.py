@@ -233,7 +233,7 @@ def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
     if len(bad):
         row, column = bad[0]
         raise SchemaError(
-            f"column {columns[column]!r} holds {values[row, column]} in row {frame.index[row]!r}",
+            f"column {columns[column]!r} holds {values[row, column]} in row {frame.index[row]}",
             hint="drop or fill missing values before the task runs",
         )
     return values

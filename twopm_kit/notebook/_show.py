@@ -30,9 +30,10 @@ def show(text: str, html: str) -> None:
 def note(sign: str, colour: str, body: str) -> str:
     """Return the html of a framed note; ``body`` must already be escaped.
 
-    The sign says the same as the colour, so that nothing depends on seeing colours.
+    The sign says the same as the colour, so that nothing depends on seeing colours. Only the line at the side
+    is coloured: no one colour of text can be read on white and on black.
     """
     return (
         f'<div role="note" style="border-left:4px solid {colour};padding:.4em .8em;margin:.3em 0;'
-        f'line-height:1.4"><strong style="color:{colour}">{sign}</strong> {body}</div>'
+        f'line-height:1.4"><strong>{sign}</strong> {body}</div>'
     )

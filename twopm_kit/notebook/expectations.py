@@ -46,13 +46,13 @@ class ExpectedError(AbstractContextManager["ExpectedError"]):
             return False  # an interrupt belongs to the person at the keyboard
         if not isinstance(error, self._kinds):
             raise ExpectationFailed(
-                f"{type(error).__name__} came, expected {self._wanted}: {_first_line(error)}",
+                f"{type(error).__name__} came, expected {self._wanted}: {_shortened(error)}",
                 hint="read the error above: another thing went wrong than the one shown here",
             ) from error
         if self._match is not None and not re.search(self._match, str(error)):
             raise ExpectationFailed(
                 f"{type(error).__name__} came with another message, expected {self._wanted}: "
-                f"{_first_line(error)}",
+                f"{_shortened(error)}",
                 hint="correct the expression in match= or the call that is refused for another reason",
             ) from error
         self.error = error
@@ -103,15 +103,15 @@ def expect_error(
     return ExpectedError(kinds, match)
 
 
-def _first_line(error: Exception) -> str:
-    text = error.message if isinstance(error, TwoPMError) else str(error)
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + " …"
+def _shortened(error: Exception) -> str:
+    text = (error.message if isinstance(error, TwoPMError) else str(error)).strip()
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 
 def _show_refusal(error: Exception) -> None:
-    name, message = type(error).__name__, _first_line(error)
+    name, message = type(error).__name__, _shortened(error)
     hint = error.hint if isinstance(error, TwoPMError) else ""
     text = f"refused, as it should be: {name}: {message}" + (f"\n  → {hint}" if hint else "")
-    body = f"<code>{escape(name)}</code>: {escape(message)}" + (f"<br>→ {escape(hint)}" if hint else "")
+    lines = escape(message).replace("\n", "<br>")
+    body = f"<code>{escape(name)}</code>: {lines}" + (f"<br>→ {escape(hint)}" if hint else "")
     show(text, note("✓ refused, as it should be:", "#0b7285", body))
