@@ -29,7 +29,9 @@ FAINT = """() => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const found = {};
-  for (const output of document.querySelectorAll('.jp-Notebook .jp-OutputArea-output')) {
+  // Tracebacks have colours of Jupyter's own.
+  const ours = '.jp-Notebook .jp-OutputArea-output:not([data-mime-type="application/vnd.jupyter.error"])';
+  for (const output of document.querySelectorAll(ours)) {
     const words = document.createTreeWalker(output, NodeFilter.SHOW_TEXT);
     while (words.nextNode()) {
       const text = words.currentNode.data.trim(), holder = words.currentNode.parentElement;

@@ -105,8 +105,8 @@ class EncryptedClient:
         """
         return self._holder.encrypt(self.card.prepare(frame))
 
-    def open(self, scores: EncryptedFrame, index: pd.Index | None = None) -> pd.DataFrame:
-        """Return probability and class of encrypted scores.
+    def open(self, scores: EncryptedFrame | bytes, index: pd.Index | None = None) -> pd.DataFrame:
+        """Return probability and class of encrypted scores, or of the bytes that they travelled as.
 
         Raises
         ------
@@ -114,7 +114,11 @@ class EncryptedClient:
             The scores are under another key.
         InferenceError
             They are not scores of one model.
+        CiphertextError
+            The bytes are not those of an encrypted frame.
         """
+        if isinstance(scores, bytes):
+            scores = EncryptedFrame.from_bytes(scores, key=self._holder)
         if scores.columns != ["score"]:
             raise InferenceError(
                 f"the answer has columns {scores.columns[:5]}; expected one, 'score'",
@@ -133,7 +137,7 @@ class EncryptedClient:
         """
         sent = self.encrypt(frame).to_bytes()
         received = predictor.predict_encrypted(EncryptedFrame.from_bytes(sent)).to_bytes()
-        return self.open(EncryptedFrame.from_bytes(received, key=self._holder), frame.index)
+        return self.open(received, frame.index)
 
     def __repr__(self) -> str:
         return f"<EncryptedClient: {len(self.card.features)} features, key {self._holder.fingerprint[:8]}…>"

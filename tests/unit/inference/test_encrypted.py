@@ -58,6 +58,18 @@ def test_a_client_cannot_open_scores_under_another_key(small, holder, other_hold
         EncryptedClient(small, other_holder).open(scores)
 
 
+def test_a_client_opens_scores_as_they_travelled(small, holder, other_holder, points):
+    scores = small.predict_encrypted(holder.encrypt(small.prepare(points)))
+    content, client = scores.to_bytes(), EncryptedClient(small, holder)
+    opened, again = client.open(content, points.index), client.open(scores, points.index)
+    pd.testing.assert_frame_equal(opened, again, atol=1e-5)
+    assert (opened["class"] == small.predict(points)).all()
+    with pytest.raises(WrongKey):
+        EncryptedClient(small, other_holder).open(content)
+    with pytest.raises(CiphertextError):
+        client.open(content[:-1])
+
+
 def test_a_client_opens_scores_only(small, holder, points):
     with pytest.raises(InferenceError, match="expected one, 'score'"):
         EncryptedClient(small, holder).open(holder.encrypt(points))
