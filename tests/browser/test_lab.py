@@ -103,12 +103,12 @@ def test_the_round_board_fills(ran):
 def test_a_node_can_be_dropped_by_hand(ran):
     panel = ran.page.locator(".jp-OutputArea-output").filter(has=ran.page.locator(".jupyter-button")).first
     ran.show(panel)
-    line = panel.locator(".widget-hbox").filter(has=ran.page.locator("input[type=checkbox]")).first
-    node = line.locator(".widget-html-content").text_content().strip()
+    node = next(iter(rows(panel.locator(BOARDS))))
     others = {name for name in rows(panel.locator(BOARDS)) if name != node}
     assert "dropped" not in " ".join(rows(panel.locator(BOARDS))[node].values())
 
-    line.locator("input[type=checkbox]").check()
+    # By the name that a screen reader says.
+    panel.get_by_role("checkbox", name=f"{node}, round 1", exact=True).check()
     panel.get_by_text(f"round 1 loses {node}", exact=True).wait_for()
     panel.locator(".jupyter-button").click()
     panel.get_by_text(f"✕ {node} dropped").first.wait_for(timeout=100_000)

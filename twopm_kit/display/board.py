@@ -48,9 +48,11 @@ _COLUMNS = {
 _BURST = 4.0
 # Earlier rounds that keep a line of their own.
 _EARLIER = 12
+# Nodes that such a line names when a round lost them; the others are counted.
+_NAMED = 4
 _PATH = [step for step in STEPS if step != "abort"]
 
-_PILL = "display:inline-block;padding:0 8px;border-radius:9px"
+_PILL = "display:inline-block;padding:0 5px;border-radius:9px"
 _PILLS = {
     "done": "border:1px solid rgba(38,150,90,.55);background:rgba(38,150,90,.14)",
     "dropped": "border:1px dashed rgba(205,60,50,.9);background:rgba(205,60,50,.14);font-weight:600",
@@ -301,9 +303,29 @@ class RoundBoard:
     def _earlier(self) -> list[str]:
         """Return one line for each round before the current one, the newest last."""
         rounds = [known for known in self._rounds.values() if known is not self._current]
-        lines = [f"{self._head(known)}: {self._foot(known)}" for known in rounds[-_EARLIER:]]
+        lines = [self._summary(known) for known in rounds[-_EARLIER:]]
         hidden = len(rounds) - len(lines)
         return [f"… {hidden} earlier rounds", *lines] if hidden else lines
+
+    def _summary(self, known: _Round) -> str:
+        """Return a past round in one short line: its number, who survived, whom it lost, gas, seconds."""
+        here = self._current is not None and known.task == self._current.task
+        when = f"round {known.number}" if known.number else "before round 1"
+        parts = [f"{known.survivors()} of {len(known.members())} {self._word(known)}"]
+        lost = [f"{printable(node)} at {STEPS[step]}" for node, step, _ in known.losses()]
+        if lost:
+            more = [f"{len(lost) - _NAMED} more"] if len(lost) > _NAMED else []
+            parts.append(f"lost {', '.join(lost[:_NAMED] + more)}")
+        parts += [gas(known.total_gas()) + " gas", seconds(known.total_seconds())]
+        if known.phase == "abort":
+            parts.insert(0, "aborted")
+        return f"{'' if here else f'task {known.task} '}{when}: {' · '.join(parts)}"
+
+    def _word(self, known: _Round) -> str:
+        """Return what those have done who are counted."""
+        if known.number == 0 and known.phase in {"register", "join"}:
+            return "joined"
+        return "survived" if known.frozen() else "still in"
 
     def _cell(self, known: _Round, node: str, step: str) -> tuple[str, str]:
         """Return (status, text) of one cell."""
@@ -321,32 +343,24 @@ class RoundBoard:
         when = f"round {known.number}" if known.number else "before the first round"
         return f"{printable(self.title) or f'Task {known.task}'} · {when}"
 
-    def _foot(self, known: _Round) -> str:
-        """Return the sums of a round in one line."""
-        before = known.number == 0 and known.phase in {"register", "join"}
-        word = "joined" if before else "survived" if known.frozen() else "still in"
+    def _foot(self, known: _Round) -> list[str]:
+        """Return the sums of the current round, each as a piece of its foot line."""
         others = [
             f"{gas(spent)} by {printable(name) or 'others'}"
             for name, spent in known.gas.items()
             if spent and name not in known.cells
         ]
         parts = [
-            f"phase: {STEPS[known.phase]}",
-            f"{known.survivors()} of {len(known.members())} nodes {word}",
+            f"{known.survivors()} of {len(known.members())} nodes {self._word(known)}",
             f"{gas(known.total_gas())} gas" + (f" ({', '.join(others)})" if others else ""),
             seconds(known.total_seconds()),
         ]
-        if known is not self._current:
-            # The table is gone by now: say here whom the round lost.
-            lost = ", ".join(f"{printable(node)} at {STEPS[step]}" for node, step, _ in known.losses())
-            parts += [f"lost {lost}"] if lost else []
-            return " · ".join(parts)
         task = [other.total_gas() for other in self._rounds.values() if other.task == known.task]
         if len(task) > 1:
             parts.append(f"task so far: {gas(sum(task))} gas")
         if known.closing:
             parts.append(printable(known.closing))
-        return " · ".join(parts)
+        return parts
 
     def _notes(self, known: _Round) -> list[str]:
         """Return what was said about nodes that dropped or were refused."""
@@ -383,7 +397,8 @@ class RoundBoard:
                 rows.append([name if len(name) <= 28 else f"{name[:27]}…", *cells, *spent])
             if rows:
                 lines += grid(heads, rows, [False] * (1 + len(_COLUMNS)) + [True, True])
-            return "\n".join([*lines, self._foot(known), *self._notes(known)])
+            foot = " · ".join([f"phase: {STEPS[known.phase]}", *self._foot(known)])
+            return "\n".join([*lines, foot, *self._notes(known)])
 
     def frame(self) -> pd.DataFrame:
         """Return the current round: a row for each node; a status for each step, gas, seconds."""
@@ -413,11 +428,18 @@ class RoundBoard:
             earlier = f'<div style="margin:0 0 8px;opacity:.8">{lines}</div>' if lines else ""
             notes = "".join(f"<div>{markup(note)}</div>" for note in self._notes(known))
             notes = f'<div style="margin-top:4px">{notes}</div>' if notes else ""
+            # A line breaks between its pieces; only a piece that is longer than the line breaks inside.
+            pieces = (
+                f'<span style="display:inline-block">{markup(part)}</span>' for part in self._foot(known)
+            )
+            foot = " · ".join(pieces)
+            # Widgets do not break lines unless they are told to.
+            wrap = "white-space:normal;overflow-wrap:anywhere"
             return (
-                '<div style="font-size:13px;line-height:1.5;font-variant-numeric:tabular-nums">'
+                f'<div style="font-size:13px;line-height:1.5;font-variant-numeric:tabular-nums;{wrap}">'
                 f'{earlier}<div style="font-size:15px;font-weight:600">{markup(self._head(known))}</div>'
                 f"{self._ribbon(known)}{self._table(known)}"
-                f'<div style="margin-top:6px">{markup(self._foot(known))}</div>{notes}</div>'
+                f'<div style="margin-top:6px">{foot}</div>{notes}</div>'
             )
 
     def _ribbon(self, known: _Round) -> str:
@@ -438,7 +460,7 @@ class RoundBoard:
 
     def _table(self, known: _Round) -> str:
         """Return the nodes and their steps."""
-        cell = "padding:4px 10px 4px 0;white-space:nowrap;"
+        cell = "padding:4px 7px 4px 0;white-space:nowrap;"
         heads = ["node", *_COLUMNS.values(), "gas", "time"]
         head = "".join(
             f'<th scope="col" style="{cell}font-weight:600;border-bottom:{STRONG_RULE};'
@@ -449,7 +471,7 @@ class RoundBoard:
         if not body:
             return ""
         style = (
-            "border-collapse:collapse;border:0;margin:0;font-size:13px;color:inherit;background:transparent"
+            "border-collapse:collapse;border:0;margin:0;font-size:12px;color:inherit;background:transparent"
         )
         return (
             f'<div style="overflow:auto;max-height:460px"><table style="{style}">'
@@ -460,7 +482,7 @@ class RoundBoard:
     def _row(self, known: _Round, node: str, cell: str) -> str:
         """Return the row of one node."""
         name = (
-            f"{cell}text-align:left;font-weight:600;max-width:200px;overflow:hidden;text-overflow:ellipsis;"
+            f"{cell}text-align:left;font-weight:600;max-width:150px;overflow:hidden;text-overflow:ellipsis;"
         )
         shown = markup(node)
         row = f'<th scope="row" title="{shown}" style="{name}border-bottom:{RULE}">{shown}</th>'

@@ -55,44 +55,39 @@ class Panel:
         self._button.on_click(lambda _: self.click())
         self._plan = widgets.HTML()
         self._status = widgets.HTML()
-        self._board = widgets.HTML()
+        self._board = widgets.HTML(layout=widgets.Layout(width="100%", min_width="0"))
         self._say_plan()
         self.widget = self._layout()
 
     def _box(self, node: str, number: int) -> Any:
         """Return the box of one node in one round."""
+        # The description is the box's accessible name, so it says on its own what the box is for.
         box = widgets.Checkbox(
             value=False,
             indent=False,
-            description=f"round {number}",
+            description=f"{printable(node)}, round {number}",
             tooltip=f"{printable(node)} drops out in round {number}",
-            layout=widgets.Layout(width="92px", margin="0"),
+            layout=widgets.Layout(width="auto", margin="0"),
         )
         box.observe(lambda _: self._say_plan(), names="value")
         return box
 
     def _layout(self) -> Any:
         """Return the widget: a row of boxes for each node, the button, the plan, the board."""
-        rows = [
-            widgets.HBox(
-                [
-                    widgets.HTML(
-                        f'<span style="font-weight:600">{markup(node)}</span>',
-                        layout=widgets.Layout(width="150px", overflow="hidden"),
-                    ),
-                    *(boxes[node] for boxes in self.boxes.values()),
-                ],
-                layout=widgets.Layout(align_items="center"),
-            )
-            for node in self._nodes
-        ]
         heading = widgets.HTML(
             f'<div style="font-size:15px;font-weight:600">{markup(self._title)}</div>'
-            "<div>Tick a round to let a node fall silent in it, then run.</div>"
+            "<div>Tick who falls silent in which round, then run.</div>"
         )
         # Many nodes scroll: the button stays in reach.
-        chooser = widgets.VBox(
-            rows, layout=widgets.Layout(max_height="260px", overflow="auto", margin="4px 0 8px")
+        chooser = widgets.GridBox(
+            [boxes[node] for node in self._nodes for boxes in self.boxes.values()],
+            layout=widgets.Layout(
+                grid_template_columns=f"repeat({len(self.boxes)}, minmax(140px, max-content))",
+                grid_gap="0 12px",
+                max_height="260px",
+                overflow="auto",
+                margin="4px 0 8px",
+            ),
         )
         go = widgets.HBox(
             [self._button, self._plan], layout=widgets.Layout(align_items="center", grid_gap="12px")

@@ -1,5 +1,6 @@
 """Shows rows as a quiet html table that fits light and dark themes, with aligned text as fallback."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ __all__ = ["RULE", "STRONG_RULE", "Table", "grid", "table"]
 # Half-transparent grey reads on white and on black; the text colour is always the theme's own.
 RULE = "1px solid rgba(128,128,128,.28)"
 STRONG_RULE = "1.5px solid rgba(128,128,128,.65)"
+
+# A number, perhaps with a unit, that came as text: "2.61 M", "< 1 µs", "12 of 20" is none.
+_QUANTITY = re.compile(r"[<~±-]? ?\d[\d.,]*(e[+-]?\d+)?( [^\s\d]{1,4})?")
 
 Rows = pd.DataFrame | pd.Series | Mapping[Any, Any] | Sequence[Mapping[str, Any]]
 
@@ -46,6 +50,14 @@ class Table:
         self._numeric = [bool(values) and all(map(_is_number, values)) for _, values, _ in columns]
         texts = [list(map(formatter(form), values)) for _, values, form in columns]
         self._rows = [list(row) for row in zip(*texts, strict=True)]
+        whole = [
+            [
+                _is_number(value) or bool(_QUANTITY.fullmatch(text))
+                for value, text in zip(values, shown, strict=True)
+            ]
+            for (_, values, _), shown in zip(columns, texts, strict=True)
+        ]
+        self._whole = [list(row) for row in zip(*whole, strict=True)]
         self._row_heads = index
 
     def _more(self) -> str:
@@ -58,7 +70,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         """Return the table as html: escaped, inline style only, no script."""
-        cell = "padding:4px 14px 4px 0;vertical-align:top;white-space:normal;"
+        cell = "padding:4px 14px 4px 0;vertical-align:top;"
         sides = ["right" if numeric else "left" for numeric in self._numeric]
 
         def td(tag: str, text: str, side: str, extra: str, rule: str) -> str:
@@ -66,16 +78,17 @@ class Table:
             return f'<{tag} style="{style}">{markup(text)}</{tag.split()[0]}>'
 
         head = "".join(
-            td('th scope="col"', text, side, "font-weight:600", STRONG_RULE)
+            td('th scope="col"', text, side, "white-space:normal;font-weight:600", STRONG_RULE)
             for text, side in zip(self._heads, sides, strict=True)
         )
         body = []
-        for row in self._rows:
+        for row, whole in zip(self._rows, self._whole, strict=True):
+            wraps = ["white-space:nowrap" if number else "white-space:normal" for number in whole]
             cells = [
-                td('th scope="row"', text, side, "font-weight:600", RULE)
+                td('th scope="row"', text, side, f"{wrap};font-weight:600", RULE)
                 if self._row_heads and position == 0
-                else td("td", text, side, "", RULE)
-                for position, (text, side) in enumerate(zip(row, sides, strict=True))
+                else td("td", text, side, wrap, RULE)
+                for position, (text, side, wrap) in enumerate(zip(row, sides, wraps, strict=True))
             ]
             body.append(f'<tr style="background:transparent">{"".join(cells)}</tr>')
         if self._hidden:

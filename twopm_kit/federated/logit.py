@@ -159,15 +159,15 @@ class LogitTask(Task):
         hessian = np.zeros((p, p))
         hessian[np.triu_indices(p)] = triangle
         hessian += np.triu(hessian, 1).T
-        try:
-            covariance = np.linalg.inv(hessian)
-        except np.linalg.LinAlgError:
-            covariance = np.full((p, p), np.nan)
-        if not np.all(np.isfinite(covariance)) or np.linalg.cond(hessian) > 1e14:
+        # Rounding alone can move an eigenvalue by a step for each client and entry: below a hundred times
+        # that, and below what float64 resolves, it cannot be told from zero.
+        resolution = 100 * p * self.max_clients * aggregate.step + 1e-14 * float(np.trace(hessian))
+        if not np.linalg.eigvalsh(hessian)[0] > resolution:
             raise TaskError(
                 f"the Hessian of {self.terms} is singular over all nodes",
                 hint="drop a feature that others determine, or one that separates the classes perfectly",
             )
+        covariance = np.linalg.inv(hessian)
         step = covariance @ gradient
         return {
             "params": state["params"] + step,

@@ -10,6 +10,7 @@ from twopm_kit.errors import ProtocolError, SecretRefused, TaskError
 from twopm_kit.federated.contract import AggregationContract, Phase, Terms, dataset_id, encoder_of
 from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.openings import delivered, total_mask
+from twopm_kit.federated.progress import Progress
 from twopm_kit.federated.task import State, Task
 from twopm_kit.secagg import BoxKey, NodeSession, to_words
 
@@ -188,8 +189,8 @@ class Node:
         """Merge every sum that the chain has published since the last look."""
         task = self._demand_task()
         for event in self._finished.read():
-            decoded = self._encoder.decode(list(event.args["words"]), int(event.args["survivors"]))
-            self._state = task.merge(self._state, decoded)
+            words, survivors = list(event.args["words"]), int(event.args["survivors"])
+            self._state = Progress.after(task, self._state, words, survivors).state
 
     def _send(self, method: str, round: int, *args: Any) -> Receipt:
         return self.contract.send(method, self.task_id, round, *args, sender=self.account)

@@ -27,7 +27,7 @@ class RoundRecord:
     number : int
         The round's number, from 1.
     status : str
-        ``"done"`` or ``"aborted"``.
+        ``"done"``, ``"aborted"`` (too few were left), or ``"void"`` (a survivor sent what is no encoding).
     members, sharers, survivors : tuple of str
         Names of the nodes that were selected, that committed to shares, and whose vector is in the sum.
     metrics : dict of float
@@ -41,7 +41,7 @@ class RoundRecord:
     seconds : float
         Wall time of the round.
     reason : str
-        Why an aborted round ended.
+        Why an aborted round ended, or why its sum is void.
     """
 
     number: int

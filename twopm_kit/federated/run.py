@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -14,10 +15,11 @@ from twopm_kit.errors import (
     TamperedMessage,
     TooFewSurvivors,
 )
-from twopm_kit.federated.contract import Phase, Step, encoder_of
+from twopm_kit.federated.contract import Phase, Step
 from twopm_kit.federated.drops import DropPlan
 from twopm_kit.federated.events import Observer, RoundEvent
 from twopm_kit.federated.node import Node
+from twopm_kit.federated.progress import Progress
 from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
 from twopm_kit.federated.task import Task
 
@@ -62,18 +64,15 @@ class Run:
         self._register()
         members = self._join()
         state = self._task.initial_state()
-        encoder = encoder_of(self._task)
         rounds: list[RoundRecord] = []
         # A bar on a terminal only: notebooks watch the round board.
         with tqdm(total=self._task.max_rounds, desc=self._task.name, unit="round", disable=None) as bar:
             while len(rounds) < self._task.max_rounds and not self._task.finished(state):
                 record = self._play_round(members)
                 if record.status == "done":
-                    decoded = encoder.decode(list(record.words), len(record.survivors))
-                    state = self._task.merge(state, decoded)
-                    if decoded.metric_weight:
-                        names = self._task.metric_names
-                        record.metrics.update(zip(names, decoded.metrics.tolist(), strict=True))
+                    progress = Progress.after(self._task, state, list(record.words), len(record.survivors))
+                    state = progress.state
+                    record = self._judged(record, progress)
                 rounds.append(record)
                 bar.update()
         if not any(r.status == "done" for r in rounds):
@@ -90,6 +89,14 @@ class Run:
             tuple(self._events),
         )
         return self._task.result(state, record_)
+
+    def _judged(self, record: RoundRecord, progress: Progress) -> RoundRecord:
+        decoded = progress.decoded
+        if decoded is None:
+            return replace(record, status="void", reason=progress.fault)
+        names = self._task.metric_names if decoded.metric_weight else ()
+        metrics = dict(zip(names, decoded.metrics.tolist(), strict=False))
+        return replace(record, weight=decoded.weight, metrics=metrics)
 
     # Before the first round ---------------------------------------------------------------------------
 

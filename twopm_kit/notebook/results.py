@@ -58,7 +58,9 @@ def record(**metrics: Any) -> None:
     result: dict[str, Any] = {"metrics": {name: _scalar(name, value) for name, value in metrics.items()}}
     if RUN_VARIABLE in os.environ:
         result |= _run_facts(json.loads(os.environ[RUN_VARIABLE]))
-    text = "recorded: " + ", ".join(f"{name} = {_short(value)}" for name, value in result["metrics"].items())
+    # One metric a line: a page would break a long line inside a word.
+    lines = [f"  {name} = {_short(value)}" for name, value in result["metrics"].items()]
+    text = "\n".join(["recorded:", *lines])
     if not publish({RESULT_MIME: result, "text/plain": text}):
         sys.stdout.write(text + "\n")
 

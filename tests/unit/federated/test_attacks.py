@@ -4,7 +4,7 @@ import pytest
 
 from twopm_kit import datasets, errors
 from twopm_kit.federated import LocalNetwork, LogitTask, Node
-from twopm_kit.secagg import BoxKey
+from twopm_kit.secagg import BoxKey, Encoder
 
 
 def task(rounds=1):
@@ -134,6 +134,27 @@ def test_a_wrong_sum_is_refused_by_the_contract(network, monkeypatch):
     monkeypatch.setattr(coordinator, "to_words", cheat)
     with pytest.raises(errors.RoundAborted, match="sum does not fit"):
         network.run(task())
+
+
+def test_a_poisoned_vector_voids_one_round_and_not_the_task(network, monkeypatch):
+    evil = network.nodes[2]
+    honest = Encoder.encode
+    calls = []
+
+    def poison(self, *arguments):
+        vector = honest(self, *arguments)
+        if self is evil._encoder and not calls:
+            calls.append(1)
+            vector[-1] = 0
+            vector[-1, 0] = 1 << 29  # a weight that nobody may have, small enough for the contract
+        return vector
+
+    monkeypatch.setattr(Encoder, "encode", poison)
+    result = network.run(task(3))
+    assert [r.status for r in result.rounds] == ["void", "done", "done"]
+    assert "weights" in result.rounds[0].reason or "bound" in result.rounds[0].reason
+    for node in network.nodes:
+        assert node.state["params"] == pytest.approx(result.state["params"], abs=0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""From a published sum to the next model: the one rule that every party follows for itself."""
+
+from dataclasses import dataclass
+
+from twopm_kit.errors import EncodingError, TamperedMessage
+from twopm_kit.federated.contract import encoder_of
+from twopm_kit.federated.task import State, Task
+from twopm_kit.secagg import Decoded
+
+__all__ = ["Progress"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a published sum has done to the model.
+
+    Attributes
+    ----------
+    state : dict of ndarray
+        The model after the round.
+    decoded : Decoded or None
+        The decoded sum; None if it is void.
+    fault : str
+        Why a void sum is void.
+    """
+
+    state: State
+    decoded: Decoded | None = None
+    fault: str = ""
+
+    @classmethod
+    def after(cls, task: Task, state: State, words: list[int], survivors: int) -> "Progress":
+        """Return the model after a round.
+
+        A member can mask what is no encoding at all, and the sum is then what nobody can decode. Such a
+        round is void: by the same public rule everybody keeps the model it had, and the next round goes on.
+
+        Parameters
+        ----------
+        task : Task
+            The task.
+        state : dict of ndarray
+            The model that entered the round.
+        words : list of int
+            The published sum, as field elements.
+        survivors : int
+            How many vectors are in it.
+        """
+        try:
+            decoded = encoder_of(task).decode(words, survivors)
+        except (EncodingError, TamperedMessage) as fault:
+            return cls(state, None, fault.message)
+        return cls(task.merge(state, decoded), decoded)
