@@ -16,7 +16,7 @@ __all__ = ["RULE", "STRONG_RULE", "Table", "grid", "table"]
 RULE = "1px solid rgba(128,128,128,.28)"
 STRONG_RULE = "1.5px solid rgba(128,128,128,.65)"
 
-# A number, perhaps with a unit, that came as text: "2.61 M", "< 1 µs", "12 of 20" is none.
+# A number that came as text, perhaps with a unit: "2.61 M" or "< 1 µs", but not "12 of 20".
 _QUANTITY = re.compile(r"[<~±-]? ?\d[\d.,]*(e[+-]?\d+)?( [^\s\d]{1,4})?")
 
 Rows = pd.DataFrame | pd.Series | Mapping[Any, Any] | Sequence[Mapping[str, Any]]

@@ -82,15 +82,49 @@ def test_rounds_follow_each_other_and_joining_carries_over():
     board, _ = board_of(joined(), played(1), played(2, silent={"Oslo": "submit"}))
     assert (board.frame()["joined"] == "done").all()
     lines = board.text.splitlines()
-    assert lines[0].startswith(
-        "Task 1 · before the first round: phase: join · 5 of 5 nodes joined · 800,000 gas"
-    )
-    assert lines[1].startswith("Task 1 · round 1: phase: finish · 5 of 5 nodes survived")
+    assert lines[0] == "before round 1: 5 of 5 joined · 800,000 gas · 500 ms"
+    assert lines[1] == "round 1: 5 of 5 survived · 320,000 gas · 10.0 s"
     assert lines[2] == "Task 1 · round 2"
     board(event(3, "select", "Lyon"))
-    assert "· lost Oslo at submit" in board.text.splitlines()[2]
+    assert board.text.splitlines()[2] == (
+        "round 2: 4 of 5 survived · lost Oslo at submit · 290,000 gas · 8.50 s"
+    )
     many, _ = board_of(joined(), *(played(number) for number in range(1, 20)))
     assert many.text.splitlines()[0] == "… 7 earlier rounds"
+
+
+def test_a_line_on_an_earlier_round_stays_short():
+    silent = dict.fromkeys(NODES, "submit")
+    board, _ = board_of(joined(), played(1, silent=silent), [event(2, "share", "Lyon")], title="Five clinics")
+    [line] = [line for line in board.text.splitlines() if line.startswith("round 1")]
+    assert "lost Lyon at submit, Oslo at submit, Porto at submit, Quito at submit, 1 more · " in line
+    assert "Five clinics" not in line
+    assert "phase" not in line
+    assert "round 1 is public" not in line
+    assert "0 of 5 survived" in line
+
+
+def test_an_earlier_round_says_when_it_was_aborted_and_of_which_task_it_was():
+    board, _ = board_of(
+        joined(), [event(1, "share", "Lyon", gas=9), event(1, "abort", "coordinator", detail="too few")]
+    )
+    board(event(2, "share", "Lyon"))
+    assert "round 1: aborted · 5 of 5 still in · 9 gas · 0 s" in board.text.splitlines()
+    board(event(1, "share", "Turin", task=2))
+    assert "task 1 round 1: aborted · 5 of 5 still in · 9 gas · 0 s" in board.text.splitlines()
+
+
+def test_the_html_lets_long_lines_break_between_their_pieces():
+    board, _ = board_of(joined(), played(1))
+    html = board._repr_html_()
+    assert "white-space:normal;overflow-wrap:anywhere" in html.split(">")[0]
+    pieces = re.findall(r'<span style="display:inline-block">([^<]*)</span>', html)
+    assert "320,000 gas (120,000 by coordinator)" in pieces
+    assert "round 1 is public" in pieces
+    assert '<div style="overflow:auto' in html
+    # The steps above the table say which one is at hand.
+    assert "phase:" not in html
+    assert ">finish</span>" in html
 
 
 def test_nodes_that_were_not_selected_do_not_count():

@@ -50,7 +50,7 @@ def test_the_board_is_one_output_with_the_last_state(outputs):
     [shown] = outputs[1]
     assert shown.output_type == "display_data"
     html, text = shown.data["text/html"], shown.data["text/plain"]
-    assert "phase: finish" in html
+    assert 'aria-current="step">finish</span>' in html
     assert "phase: finish" in text
     assert "80 gas" in html
     assert "Oslo&lt;b&gt;" in html

@@ -44,6 +44,14 @@ def test_ticking_and_running():
     assert "done" in set(texts(made.widget))
 
 
+def test_each_box_says_by_itself_what_it_is_for():
+    made = make(rounds=2)
+    boxes = [w for w in walk(made.widget) if isinstance(w, widgets.Checkbox)]
+    assert [box.description for box in boxes] == [f"{node}, round {n}" for node in NODES for n in (1, 2)]
+    assert len({box.tooltip for box in boxes}) == len(boxes)
+    assert made.boxes[2]["Oslo"].tooltip == "Oslo drops out in round 2"
+
+
 def test_the_button_does_the_same():
     made = make()
     [button] = [w for w in walk(made.widget) if isinstance(w, widgets.Button)]
@@ -97,6 +105,8 @@ def test_a_run_cannot_start_itself_again():
 
 def test_hostile_names_are_inert(hostile):
     made = panel(lambda *_: None, [hostile], title=hostile)
+    assert not made.boxes[1][hostile].description_allow_html
+    assert "\x1b" not in made.boxes[1][hostile].description
     html = [w.value for w in walk(made.widget) if isinstance(w, widgets.HTML)]
     made.boxes[1][hostile].value = True
     html += [w.value for w in walk(made.widget) if isinstance(w, widgets.HTML)]

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from twopm_kit.display import table
+from twopm_kit.display import gas, table
 from twopm_kit.errors import DataError
 
 
@@ -58,6 +58,18 @@ def test_html_is_well_formed_and_leaves_colours_to_the_theme():
     assert outline.tags.count("th") == 4
     assert set(outline.attributes) <= {"style", "scope"}
     assert not re.search(r"#[0-9a-f]{3}|(color|background):(?!inherit|transparent)", html)
+
+
+def test_numbers_do_not_break_inside_and_words_do():
+    facts = {"gas": 2_610_000, "cost": "2.61 M", "time": "< 1 µs", "gap": "1.2e-05", "rows": "12 of 20 rows"}
+    shown = table(
+        pd.Series(facts, name="value"), formats={"value": lambda x: x if isinstance(x, str) else gas(x)}
+    )
+    cells = re.findall(r'<td style="([^"]*)">([^<]*)</td>', shown._repr_html_())
+    wraps = {text: "white-space:nowrap" in style for style, text in cells}
+    assert wraps == {"2.61 M": True, "&lt; 1 µs": True, "1.2e-05": True, "12 of 20 rows": False}
+    heads = re.findall(r'<th scope="col" style="([^"]*)"', shown._repr_html_())
+    assert all("white-space:normal" in style for style in heads)
 
 
 def test_hostile_names_and_values_are_inert(hostile):

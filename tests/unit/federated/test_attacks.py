@@ -239,3 +239,36 @@ def test_secrets_stay_inside(network):
     assert seed not in everything
     assert secret not in everything
     assert isinstance(node._box_key, BoxKey)
+
+
+def test_a_chain_that_goes_back_gets_no_second_vector(network):
+    task_id, round = started(network)
+    network.coordinator.end_phase(task_id, round)
+    before = network.chain.snapshot()
+    for node in network.nodes:
+        node.submit(round)
+    network.coordinator.end_phase(task_id, round)
+    opener, masked = network.nodes[0], network.nodes[1]
+    opener.open_shares(round)
+    before.revert()
+    with pytest.raises(errors.ProtocolError, match="OPENED, expected RECEIVED"):
+        opener.submit(round)
+    masked.frame = network.nodes[2].frame
+    with pytest.raises(errors.ProtocolError, match="already masked another vector"):
+        masked.submit(round)
+
+
+def test_shares_opened_for_one_list_are_not_opened_for_another(network):
+    task_id, round = started(network)
+    network.coordinator.end_phase(task_id, round)
+    for node in network.nodes[:4]:
+        node.submit(round)
+    before = network.chain.snapshot()
+    network.coordinator.end_phase(task_id, round)
+    opener = network.nodes[0]
+    opener.open_shares(round)
+    before.revert()
+    network.nodes[4].submit(round)
+    network.coordinator.end_phase(task_id, round)
+    with pytest.raises(errors.ProtocolError, match="another survivor list"):
+        opener.open_shares(round)

@@ -76,5 +76,5 @@ def test_no_result_and_two_results():
 
 
 def test_outside_a_notebook_it_prints(capsys):
-    kit.notebook.record(accuracy=0.5)
-    assert capsys.readouterr().out == "recorded: accuracy = 0.5\n"
+    kit.notebook.record(accuracy=0.5, gas=21_000)
+    assert capsys.readouterr().out == "recorded:\n  accuracy = 0.5\n  gas = 21000\n"
