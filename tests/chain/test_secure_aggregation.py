@@ -145,6 +145,7 @@ class Story:
             "advance": self.advance,
             "close": lambda: self.board.close(task, sender=self.owner),
             "withdraw": lambda: self.board.withdraw(task, sender=node),
+            "leave": lambda: self.board.leave(task, sender=node),
         }
         del round
         return calls[call]()
@@ -161,54 +162,54 @@ MATRIX = {
     "registered": {
         "join": OK, "open_round": JOIN_OPEN, "share": NOT_CURRENT, "submit": NOT_CURRENT,
         "open_shares": NOT_CURRENT, "attest": NOT_CURRENT, "finish": NOT_CURRENT, "advance": NOT_CURRENT,
-        "close": OK, "withdraw": NOT_ENDED,
+        "close": OK, "withdraw": NOT_ENDED, "leave": "not a member of this task",
     },
     "joined": {
         "join": JOIN_OVER, "open_round": OK, "share": NOT_CURRENT, "submit": NOT_CURRENT,
         "open_shares": NOT_CURRENT, "attest": NOT_CURRENT, "finish": NOT_CURRENT, "advance": NOT_CURRENT,
-        "close": OK, "withdraw": NOT_ENDED,
+        "close": OK, "withdraw": NOT_ENDED, "leave": OK,
     },
     "share": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": OK, "submit": NOT_PHASE,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
     },
     "submit": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": OK,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
     },
     "open": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": OK, "attest": "an earlier message is missing",
         "finish": "sum does not fit the attested mask", "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
     },
     "opened": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": OK, "attest": OK,
         "finish": "sum does not fit the attested mask", "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
     },
     "attested": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": OK, "attest": "already sent", "finish": OK, "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
     },
     "done": {
         "join": JOIN_OVER, "open_round": OK, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OVER,
-        "close": OK, "withdraw": NOT_ENDED,
+        "close": OK, "withdraw": NOT_ENDED, "leave": OK,
     },
     "aborted": {
         "join": JOIN_OVER, "open_round": OK, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OVER,
-        "close": OK, "withdraw": NOT_ENDED,
+        "close": OK, "withdraw": NOT_ENDED, "leave": OK,
     },
     "closed": {
         "join": "task is closed", "open_round": "task is closed", "share": NOT_CURRENT, "submit": NOT_CURRENT,
         "open_shares": NOT_CURRENT, "attest": NOT_CURRENT, "finish": NOT_CURRENT, "advance": NOT_CURRENT,
-        "close": "task is closed", "withdraw": OK,
+        "close": "task is closed", "withdraw": OK, "leave": OK,
     },
 }  # fmt: skip
 
@@ -244,7 +245,8 @@ def refuses(reason, act):
         ({"words": 0}, "vector length out of range"),
         ({"words": 521}, "vector length out of range"),
         ({"lanes": 7}, "lanes must be 8 or 4"),
-        ({"max_rounds": 0}, "no rounds"),
+        ({"max_rounds": 0}, "number of rounds out of range"),
+        ({"max_rounds": 10_001}, "number of rounds out of range"),
         ({"join_blocks": 0}, "join window out of range"),
         ({"step_blocks": 0}, "step window out of range"),
         ({"step_blocks": 2**255}, "step window out of range"),
@@ -374,6 +376,9 @@ def test_a_round_without_enough_voices_aborts_and_the_next_one_opens(chain, phas
     if act:
         act(story.nodes[0])
     story.late()
+    if phase == "open":
+        refuses("phase is still open", story.advance)
+        story.until(story.status()[1] + STEP + 1)
     story.advance()
     assert story.status()[0] == Phase.ABORTED
     story.open_round()
@@ -451,6 +456,28 @@ def test_stakes_come_back_after_the_last_round(chain):
     story.advance()
     refuses("all rounds have run", lambda: story.board.open_round(story.task, sender=story.owner))
     story.board.withdraw(story.task, sender=story.nodes[0])
+
+
+def test_a_late_advance_cannot_overtake_a_finish(chain):
+    story = Story(chain).to("attested")
+    story.late()
+    refuses("phase is still open", story.advance)
+    story.finish()
+    assert story.status()[0] == Phase.DONE
+
+
+def test_whoever_leaves_takes_the_stake_and_is_not_drawn_again(chain):
+    story = Story(chain).to("done")
+    node = story.nodes[0]
+    before = chain.balance(story.board.address)
+    story.board.leave(story.task, sender=node)
+    assert before - chain.balance(story.board.address) == 1000
+    refuses("already left", lambda: story.board.leave(story.task, sender=node))
+    refuses("not a member of this task", lambda: story.board.leave(story.task, sender=story.stranger))
+    story.open_round()
+    assert set(story.board.members(story.task, 2)) == {n.address for n in story.nodes[1:]}
+    for other in story.nodes[1:]:
+        refuses("last round is still running", lambda n=other: story.board.leave(story.task, sender=n))
 
 
 def test_terms_mirror_the_struct_of_the_contract(chain):

@@ -1,22 +1,17 @@
 """The one door to a node: JSON-RPC requests, and the fault that a node answers with."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from twopm_kit.errors import ChainError
 
-__all__ = ["Call", "Fault", "Node", "as_bytes", "as_int", "loads", "to_plain"]
+__all__ = ["Call", "Fault", "Node", "as_bytes", "as_int", "to_plain"]
 
 #: A request: the method's name and its parameters, already in JSON's own types.
 Call = tuple[str, list[Any]]
 
 _HEX = re.compile(r"0x[0-9a-fA-F]*")
-# strings are stepped over, so that only the brackets outside them are left
-# (an unfinished one to the end: every byte is looked at once, whatever the text)
-_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_DEEPEST = 64
 
 #: Codes of the JSON-RPC 2.0 specification (section 5.1) and of EIP-1474; 3 is what nodes use for a revert.
 PARSE_ERROR = -32700
@@ -114,22 +109,6 @@ def as_bytes(value: Any) -> bytes:
         f"the node answered with {str(value)[:80]!r} where bytes in hexadecimal were expected",
         hint="check that the URL belongs to an EVM node",
     )
-
-
-def loads(body: bytes) -> Any:
-    """Read JSON that somebody else wrote; None when it is not JSON or is nested too deeply.
-
-    py-evm raises Python's recursion limit so far that a hostile nesting would end the process.
-    """
-    depth = 0
-    for token in _NESTING.finditer(body):
-        depth += 1 if token[0] in b"[{" else -1 if token[0] in b"]}" else 0
-        if depth > _DEEPEST:
-            return None
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
 
 
 def to_plain(value: Any) -> Any:

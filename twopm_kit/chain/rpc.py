@@ -9,8 +9,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from twopm_kit.chain.jsonrpc import Call, Fault, loads, to_plain
-from twopm_kit.errors import ChainError, ChainUnavailable
+from twopm_kit.chain.jsonrpc import Call, Fault, to_plain
+from twopm_kit.errors import ChainError, ChainUnavailable, DataError
+from twopm_kit.untrusted import load_json
 
 __all__ = ["HttpNode"]
 
@@ -123,7 +124,10 @@ class HttpNode:
         return self._parse(content, response.status)
 
     def _parse(self, content: bytes, status: int) -> Any:
-        answer = loads(content)
+        try:
+            answer = load_json(content)
+        except DataError:
+            answer = None
         if isinstance(answer, dict | list):
             return answer
         raise ChainUnavailable(

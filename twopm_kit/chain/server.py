@@ -14,8 +14,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from twopm_kit.chain.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Fault, Node, loads
-from twopm_kit.errors import ChainError, ChainUnavailable
+from twopm_kit.chain.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Fault, Node
+from twopm_kit.errors import ChainError, ChainUnavailable, DataError
+from twopm_kit.untrusted import load_json
 
 __all__ = ["Server"]
 
@@ -65,8 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(refused, {"error": refused.phrase})
             return
         body = self.rfile.read(int(length))
-        question = loads(body)
-        if question is None:
+        try:
+            question = load_json(body)
+        except DataError:
             fault = Fault("the body is not JSON", code=PARSE_ERROR)
             self._answer(HTTPStatus.OK, {"jsonrpc": "2.0", "id": None, "error": fault.to_json()})
             return

@@ -25,6 +25,7 @@ R: constant(uint256) = 524358751751261904794477405081859658376905525005276378226
 MAX_MEMBERS: constant(uint256) = 64
 MAX_WORDS: constant(uint256) = 520  # 4,096 parameters in lanes of 32 bits, and room for weights and metrics
 MAX_BLOCKS: constant(uint256) = 1_000_000  # longest window that a task may ask for
+MAX_ROUNDS: constant(uint256) = 10_000
 
 # The two highest bits of every lane are zero in an honest sum: 8 lanes of 32 bits, 4 lanes of 64 bits:
 # 0xC0000000 eight times, and 0xC000000000000000 four times.
@@ -207,7 +208,7 @@ def register(terms: Terms, allow_list: DynArray[address, MAX_MEMBERS]) -> uint25
     assert terms.max_clients <= MAX_MEMBERS, "too many clients"
     assert terms.words >= 1 and terms.words <= MAX_WORDS, "vector length out of range"
     assert terms.lanes == 8 or terms.lanes == 4, "lanes must be 8 or 4"
-    assert terms.max_rounds >= 1, "no rounds"
+    assert terms.max_rounds >= 1 and terms.max_rounds <= MAX_ROUNDS, "number of rounds out of range"
     assert terms.join_blocks >= 1 and terms.join_blocks <= MAX_BLOCKS, "join window out of range"
     assert terms.step_blocks >= 1 and terms.step_blocks <= MAX_BLOCKS, "step window out of range"
 
@@ -451,7 +452,8 @@ def finish(task: uint256, round: uint256, words: DynArray[uint256, MAX_WORDS]):
 def advance(task: uint256, round: uint256):
     """
     @notice End the current phase: anybody may, when everybody has spoken or the deadline has passed.
-    @dev A phase that too few have reached aborts the round; nothing of it is published.
+    @dev A phase that too few have reached aborts the round. Once shares are open, anybody who reads them can
+         work out the sum, so an OPEN phase has one more window in which `finish` cannot be overtaken.
     """
     assert self._tasks[task].round == round, "not the current round"
     r: Round = self._rounds[task][round]
@@ -471,8 +473,9 @@ def advance(task: uint256, round: uint256):
             phase = OPEN
     elif r.phase == OPEN:
         # The way forward is `finish`; this one is for a round in which it can no longer come.
+        # After the last word there is one more window, in which nobody can abort what can be finished.
         present = r.opened
-        assert late, "phase is still open"
+        assert block.number > r.deadline + self._tasks[task].terms.step_blocks, "phase is still open"
     else:
         raise "round is over"
     self._rounds[task][round].phase = phase
@@ -512,6 +515,29 @@ def withdraw(task: uint256):
     self._memberships[task][msg.sender].stake = 0
     raw_call(msg.sender, b"", value=amount)
     log Withdrawn(task=task, node=msg.sender, amount=amount)
+
+
+@external
+@nonreentrant
+def leave(task: uint256):
+    """
+    @notice Leave the task between two rounds, with the stake: nobody can hold a node by never ending a task.
+    """
+    assert self._between_rounds(task), "last round is still running"
+    assert self._memberships[task][msg.sender].joined, "not a member of this task"
+    count: uint256 = len(self._joined[task])
+    found: bool = False
+    for i: uint256 in range(count, bound=MAX_MEMBERS):
+        if self._joined[task][i] == msg.sender:
+            self._joined[task][i] = self._joined[task][count - 1]
+            self._joined[task].pop()
+            found = True
+            break
+    assert found, "already left"
+    amount: uint256 = self._memberships[task][msg.sender].stake
+    self._memberships[task][msg.sender].stake = 0
+    log Withdrawn(task=task, node=msg.sender, amount=amount)
+    raw_call(msg.sender, b"", value=amount)
 
 
 # Rules that several messages share -----------------------------------------------------------------------

@@ -146,7 +146,7 @@ class LogitTask(Task):
         largest = float(np.abs(values).max())
         if largest > self.bound:
             raise EncodingError(
-                f"a statistic of this node is {largest:.4g}, the task's bound is {self.bound:.4g}",
+                f"a statistic of this node is beyond the task's bound of {self.bound:.4g}",
                 hint="scale the features, or register the task with a larger bound",
             )
         return Update(values)

@@ -12,7 +12,7 @@ from twopm_kit.secagg import RoundContext
 
 __all__ = ["Mailbox"]
 
-_MAX_BYTES = 16 * 1024 * 1024
+_MAX_BYTES = 256 * 1024  # honest messages of the largest round have 16 KiB
 _KINDS = ("shares", "openings")
 
 
@@ -45,7 +45,7 @@ class Mailbox:
         sender : str
             Account of the sender, ``0x…``.
         payload : bytes
-            The message, at most 16 MiB.
+            The message, at most 256 KiB.
         """
         path = self._path(context, kind, sender)
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -63,14 +63,17 @@ class Mailbox:
         """
         path = self._path(context, kind, sender)
         try:
-            size = self._fs.size(path)
-            if size is None or size > _MAX_BYTES:
+            # A folder or a pipe under the message's name must not stop or hold the reader.
+            found = self._fs.info(path)
+            size = found.get("size")
+            if found.get("type") != "file" or size is None or size > _MAX_BYTES:
                 raise StoreError(
-                    f"message {kind} of {sender} has {size} bytes, at most {_MAX_BYTES} are read",
+                    f"message {kind} of {sender} is a {found.get('type')} of {size} bytes, "
+                    f"files of at most {_MAX_BYTES} bytes are read",
                     hint="treat the sender as dropped out",
                 )
-            payload: bytes = self._fs.cat_file(path)
-        except FileNotFoundError:
+            payload: bytes = self._fs.cat_file(path, 0, _MAX_BYTES)
+        except OSError:
             raise StoreError(
                 f"no message {kind} of {sender} in {self.url}",
                 hint="treat the sender as dropped out, or point every node at the same mailbox",

@@ -98,7 +98,7 @@ class Moments(Task):
         largest = float(np.abs(sums).max())
         if largest > self.bound:
             raise EncodingError(
-                f"a sum over this node's rows is {largest:.4g}, the task's bound is {self.bound:.4g}",
+                f"a sum over this node's rows is beyond the task's bound of {self.bound:.4g}",
                 hint="register the task with a larger bound",
             )
         return Update(np.append(sums, float(len(x))))

@@ -12,7 +12,8 @@ from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.openings import delivered, total_mask
 from twopm_kit.federated.progress import Progress
 from twopm_kit.federated.task import State, Task
-from twopm_kit.secagg import BoxKey, NodeSession, to_words
+from twopm_kit.secagg import BoxKey, NodeSession, party_id, to_words
+from twopm_kit.secagg.node import Stage
 
 __all__ = ["Node"]
 
@@ -58,7 +59,7 @@ class Node:
         self.task_id = 0
         self._box_key = BoxKey.generate()
         self._task: Task | None = None
-        self._state: State = {}
+        self._states: dict[int, State] = {}  # by the round whose sum led to it; 0: the first model
         self._session: NodeSession | None = None
 
     def __repr__(self) -> str:
@@ -74,7 +75,7 @@ class Node:
     def state(self) -> State:
         """The global model as this node sees it on chain."""
         self._catch_up()
-        return self._state
+        return self._states[max(self._states)] if self._states else {}
 
     # T1: join -----------------------------------------------------------------------------------------
 
@@ -99,7 +100,7 @@ class Node:
             )
         self.task_id = task_id
         self._task = own
-        self._state = own.initial_state()
+        self._states = {0: own.initial_state()}
         self._finished = self.contract.contract.cursor("Finished", task=task_id)
         self._encoder = encoder_of(own)
 
@@ -128,7 +129,20 @@ class Node:
     def share(self, round: int) -> Receipt:
         """Make this round's secrets, deal shares of them, and commit on chain."""
         task = self._demand_task()
+        self._demand_phase(round, Phase.SHARE)
+        if task.finished(self.state):
+            raise ProtocolError(
+                f"{task.name!r} is finished; the same statistics over other survivors would give rows away",
+                hint="stay out of further rounds: the owner may close the task",
+            )
         seats = self.contract.roster(self.task_id, round).seats
+        allowed = {party_id(account) for account in task.criteria.allow_list}
+        strangers = [seat.node for seat in seats if allowed and party_id(seat.node) not in allowed]
+        if strangers:
+            raise ProtocolError(
+                f"{', '.join(strangers)} have seats and are not on the task's allow list",
+                hint="stay out of the round: the list on chain is not the task's",
+            )
         config = task.round_config()
         threshold = self.contract.status(self.task_id, round).threshold
         if threshold != config.threshold(len(seats)):
@@ -138,7 +152,10 @@ class Node:
                 hint="stay out of the round: contract and task do not belong together",
             )
         context = self.contract.context(self.task_id, round)
-        session = NodeSession(context, config, self.account.address, self._box_key)
+        # Repeating a call that got no answer must repeat the message that may be on chain already.
+        session = self._session
+        if session is None or session.context != context or session.stage is not Stage.SHARED:
+            session = NodeSession(context, config, self.account.address, self._box_key)
         message = session.share_message({seat.node: seat.box_key for seat in seats})
         self.mailbox.put(context, "shares", self.account.address, message.to_bytes())
         self._session = session
@@ -189,8 +206,15 @@ class Node:
         """Merge every sum that the chain has published since the last look."""
         task = self._demand_task()
         for event in self._finished.read():
+            # A chain that went back publishes a round again: what followed the older sum is forgotten.
+            number = int(event.args["round"])
+            self._states = {n: state for n, state in self._states.items() if n < number}
             words, survivors = list(event.args["words"]), int(event.args["survivors"])
-            self._state = Progress.after(task, self._state, words, survivors).state
+            base = self._states[max(self._states)]
+            self._states[number] = Progress.after(task, base, words, survivors).state
+        # Rounds that a chain which went back has not run yet.
+        current = self.contract.current_round(self.task_id)
+        self._states = {n: state for n, state in self._states.items() if n <= current}
 
     def _send(self, method: str, round: int, *args: Any) -> Receipt:
         return self.contract.send(method, self.task_id, round, *args, sender=self.account)
@@ -208,10 +232,13 @@ class Node:
                 f"{self.name} has not shared in round {round}",
                 hint="sit this round out, and share in the next",
             )
+        self._demand_phase(round, phase)
+        return session
+
+    def _demand_phase(self, round: int, phase: Phase) -> None:
         current = self.contract.status(self.task_id, round).phase
         if current is not phase:
             raise ProtocolError(
                 f"round {round} is in phase {current.name}, {phase.name} was expected",
                 hint="wait until the contract has frozen the list of members",
             )
-        return session

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from twopm_kit.errors import EncodingError, TamperedMessage
+from twopm_kit.errors import EncodingError, TamperedMessage, TaskError, TwoPMError
 from twopm_kit.federated.contract import encoder_of
 from twopm_kit.federated.task import State, Task
 from twopm_kit.secagg import Decoded
@@ -22,17 +22,21 @@ class Progress:
         The decoded sum; None if it is void.
     fault : str
         Why a void sum is void.
+    cause : TwoPMError or None
+        The error behind it.
     """
 
     state: State
     decoded: Decoded | None = None
     fault: str = ""
+    cause: TwoPMError | None = None
 
     @classmethod
     def after(cls, task: Task, state: State, words: list[int], survivors: int) -> "Progress":
         """Return the model after a round.
 
-        A member can mask what is no encoding at all, and the sum is then what nobody can decode. Such a
+        A member can mask what is no encoding at all, and the sum is then what nobody can decode, or what
+        the task cannot take a step with. Such a
         round is void: by the same public rule everybody keeps the model it had, and the next round goes on.
 
         Parameters
@@ -48,6 +52,6 @@ class Progress:
         """
         try:
             decoded = encoder_of(task).decode(words, survivors)
-        except (EncodingError, TamperedMessage) as fault:
-            return cls(state, None, fault.message)
-        return cls(task.merge(state, decoded), decoded)
+            return cls(task.merge(state, decoded), decoded)
+        except (EncodingError, TamperedMessage, TaskError) as fault:
+            return cls(state, None, fault.message, fault)

@@ -9,10 +9,12 @@ from tqdm import tqdm
 
 from twopm_kit.chain import Receipt
 from twopm_kit.errors import (
+    ChainError,
     ContractReverted,
-    ProtocolError,
     RoundAborted,
+    SecureAggregationError,
     TamperedMessage,
+    TaskError,
     TooFewSurvivors,
 )
 from twopm_kit.federated.contract import Phase, Step
@@ -62,7 +64,17 @@ class Run:
     def execute(self) -> FederatedResult:
         """Run the task to its end."""
         self._register()
-        members = self._join()
+        members: list[Node] = []
+        try:
+            self._join(members)
+            return self._run(members)
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            self._release(members)
+
+    def _run(self, members: list[Node]) -> FederatedResult:
         state = self._task.initial_state()
         rounds: list[RoundRecord] = []
         # A bar on a terminal only: notebooks watch the round board.
@@ -71,6 +83,8 @@ class Run:
                 record = self._play_round(members)
                 if record.status == "done":
                     progress = Progress.after(self._task, state, list(record.words), len(record.survivors))
+                    if isinstance(progress.cause, TaskError) and rounds and rounds[-1].status == "void":
+                        raise progress.cause  # twice in a row: it is the task, not one member
                     state = progress.state
                     record = self._judged(record, progress)
                 rounds.append(record)
@@ -80,7 +94,7 @@ class Run:
                 f"no round of {self._task.name!r} found enough survivors: {rounds[-1].reason}",
                 hint="bring more nodes, or run it with fewer drop-outs",
             )
-        self._settle(len(rounds), members)
+        self._close(len(rounds))
         record_ = RunRecord(
             self._task_id,
             self._contract.address,
@@ -109,8 +123,7 @@ class Run:
         )
         self._tell("register", _COORDINATOR, receipt, started, f"task {self._task_id} is registered")
 
-    def _join(self) -> list[Node]:
-        members = []
+    def _join(self, members: list[Node]) -> None:
         for node in self._network.nodes:
             started = time.perf_counter()
             node.enter(self._task, self._task_id)
@@ -126,24 +139,42 @@ class Run:
                 f"{len(members)} nodes joined {self._task.name!r}, {self._task.min_clients} are needed",
                 hint="relax the task's criteria, or bring more nodes",
             )
-        return members
 
-    def _settle(self, rounds: int, members: list[Node]) -> None:
+    def _close(self, rounds: int) -> None:
         started = time.perf_counter()
         if rounds < self._task.max_rounds:
             receipt = self._contract.send("close", self._task_id, sender=self._coordinator.account)
             self._tell("finish", _COORDINATOR, receipt, started, "the task is closed early: it is finished")
+
+    def _abandon(self) -> None:
+        """Bring the task to an end on chain after an error, so that stakes are free."""
+        try:
+            if self._round:
+                while self._contract.status(self._task_id, self._round).phase not in (
+                    Phase.DONE,
+                    Phase.ABORTED,
+                ):
+                    self._coordinator.end_phase(self._task_id, self._round)
+            self._contract.send("close", self._task_id, sender=self._coordinator.account)
+        except ChainError:
+            return  # the error that led here is the one to tell
+
+    def _release(self, members: list[Node]) -> None:
         for node in members:
             started = time.perf_counter()
-            if (receipt_ := node.withdraw()) is not None:
-                self._tell("finish", node.name, receipt_, started, f"{node.name} takes its stake back")
+            try:
+                receipt = node.withdraw()
+            except ChainError:
+                continue
+            if receipt is not None:
+                self._tell("finish", node.name, receipt, started, f"{node.name} takes its stake back")
 
     # One round ----------------------------------------------------------------------------------------
 
     def _play_round(self, joined: list[Node]) -> RoundRecord:
         began, first_event = time.perf_counter(), len(self._events)
         started = time.perf_counter()
-        self._round, receipts = self._coordinator.open_round(self._task_id)
+        self._round, receipts = self._coordinator.open_round(self._task_id, self._round)
         for receipt in receipts:
             self._tell("select", _COORDINATOR, receipt, started, f"round {self._round} is open")
         members = self._present("members", joined)
@@ -155,11 +186,11 @@ class Run:
         reason = ""
         last = "share"
         self._faults.clear()
-        phase = self._phase("share", members, Node.share)
+        phase = self._phase("share", members, Node.share, Phase.SHARE)
         if phase is Phase.SUBMIT:
             last = "submit"
             sharers = self._present("sharers", members)
-            phase = self._phase("submit", sharers, Node.submit)
+            phase = self._phase("submit", sharers, Node.submit, Phase.SUBMIT)
         if phase is Phase.OPEN:
             masked = self._contract.masked_sum(self._task_id)
             survivors = self._present("survivors", members)
@@ -170,14 +201,16 @@ class Run:
                 self._each("attest", openers, Node.attest)
             words, reason = self._finish()
         else:
-            reason = f"too few nodes were left after the {last} step"
+            reason = "; ".join(
+                dict.fromkeys([f"too few nodes were left after the {last} step", *self._faults])
+            )
         roster = self._contract.roster(self._task_id, self._round)
         return RoundRecord(
             number=self._round,
             status="done" if words else "aborted",
             members=tuple(node.name for node in members),
-            sharers=tuple(self._names[a] for a in roster.sharers),
-            survivors=tuple(self._names[a] for a in roster.survivors),
+            sharers=tuple(self._names.get(a, a) for a in roster.sharers),
+            survivors=tuple(self._names.get(a, a) for a in roster.survivors),
             masked_sum=tuple(masked),
             words=tuple(words),
             gas=sum(event.gas for event in self._events[first_event:]),
@@ -185,11 +218,13 @@ class Run:
             reason=reason,
         )
 
-    def _phase(self, step: str, nodes: list[Node], act: Callable[[Node, int], Receipt]) -> Phase:
+    def _phase(
+        self, step: str, nodes: list[Node], act: Callable[[Node, int], Receipt], ending: Phase
+    ) -> Phase:
         """Let everybody speak, then end the phase on chain."""
         self._each(step, nodes, act)
         started = time.perf_counter()
-        phase, receipt = self._coordinator.end_phase(self._task_id, self._round)
+        phase, receipt = self._coordinator.end_phase(self._task_id, self._round, ending)
         aborted = phase is Phase.ABORTED
         self._tell(
             "abort" if aborted else "freeze",
@@ -208,7 +243,7 @@ class Run:
                 continue
             try:
                 receipt = act(node, self._round)
-            except (ProtocolError, TamperedMessage, TooFewSurvivors) as fault:
+            except (ContractReverted, SecureAggregationError) as fault:
                 # A node that sees foul play keeps silent; whether the round survives that, the chain decides.
                 self._faults.append(fault.message)
                 self._tell(step, node.name, None, started, fault.message, status="refused")
@@ -233,7 +268,7 @@ class Run:
                 return words, ""
         counted = f"{attested} survivors opened and attested, {threshold} are needed"
         reason = "; ".join(dict.fromkeys([counted, *self._faults]))
-        _, receipt = self._coordinator.end_phase(self._task_id, self._round)
+        _, receipt = self._coordinator.end_phase(self._task_id, self._round, Phase.OPEN)
         self._tell("abort", _COORDINATOR, receipt, started, reason)
         return [], reason
 

@@ -1,13 +1,13 @@
 """What a federated task is: code and parameters that every node runs on rows of its own."""
 
-import ast
 import copy
 import inspect
 import json
-import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from types import FunctionType, MethodType
 from typing import Any, Self
 
 import numpy as np
@@ -180,22 +180,37 @@ class Task(ABC):
             "criteria": asdict(self.criteria),
             "round": asdict(self.round_config()),
             "settings": self.settings(),
+            "attributes": {
+                key: value
+                for key, value in vars(self).items()
+                if key != "node" and isinstance(value, bool | int | float | str)
+            },
         }
         return json.dumps(parameters, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     def source(self) -> str:
-        """Return the source of the task's class and of its bases up to the kit's own.
+        """Return what the task runs: every class's whole file or notebook cell, and the kit's version.
+
+        Functions that a class calls are covered where they stand in the same file or cell; what it imports
+        from elsewhere is not. Keep a task in one place.
 
         Raises
         ------
         TaskError
-            If the source cannot be found, as for a class typed into a bare interpreter.
+            If source cannot be found, as for a class typed into a bare interpreter, or if a method was
+            replaced on the task itself, where no source says so.
         """
-        parts = []
+        patched = [name for name, value in vars(self).items() if isinstance(value, FunctionType | MethodType)]
+        if patched:
+            raise TaskError(
+                f"{', '.join(patched)} of {self.name!r} was replaced on the object, which no hash covers",
+                hint="write the method in a class of its own",
+            )
+        parts = [f"# twopm_kit {version('twopm-kit')}"]
         for cls in type(self).__mro__:
             if cls is Task or cls is object or cls is ABC:
                 continue
-            parts.append(f"# {cls.__module__}.{cls.__qualname__}\n{_class_source(cls)}")
+            parts.append(f"# {cls.__module__}.{cls.__qualname__}: {_lines(cls)}\n{_surroundings(cls)}")
         return "\n".join(parts)
 
     def code_hash(self) -> bytes:
@@ -204,8 +219,9 @@ class Task(ABC):
 
 
 def state_hash(state: State) -> bytes:
-    """Return keccak256 of a model in safetensors form (shape and dtype included)."""
-    return keccak(save({name: np.ascontiguousarray(value) for name, value in state.items()}))
+    """Return keccak256 of a model: names in the order in which it is flattened, and its safetensors form."""
+    order = json.dumps(list(state)).encode()
+    return keccak(order + save({name: np.ascontiguousarray(value) for name, value in state.items()}))
 
 
 def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
@@ -239,34 +255,32 @@ def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
     return values
 
 
-def _class_source(cls: type) -> str:
-    """Return a class's source; a class from a notebook cell is found through its methods."""
-    try:
-        return inspect.getsource(cls)
-    except (OSError, TypeError):
-        pass
-    for member in vars(cls).values():
-        function = inspect.unwrap(member) if callable(member) else None
-        if not inspect.isfunction(function):
-            continue
+def _methods(cls: type) -> list[FunctionType]:
+    members: list[Any] = [m.fget if isinstance(m, property) else m for m in vars(cls).values()]
+    found = (getattr(member, "__func__", member) for member in members)
+    unwrapped = (inspect.unwrap(member) for member in found if callable(member))
+    return [function for function in unwrapped if isinstance(function, FunctionType)]
+
+
+def _lines(cls: type) -> str:
+    """Return where the methods stand, which tells two classes of one name in one file apart."""
+    return ", ".join(f"{f.__name__} {f.__code__.co_firstlineno}" for f in _methods(cls))
+
+
+def _surroundings(cls: type) -> str:
+    """Return the file or notebook cell that a class was defined in; its methods know it."""
+    for function in _methods(cls):
         try:
-            cell, _ = inspect.findsource(function)
+            text, _ = inspect.findsource(function)
         except (OSError, TypeError):
             continue
-        found = _find_class("".join(cell), cls.__name__)
-        if found:
-            return found
+        return "".join(text)
+    if not _methods(cls):
+        return ""
     raise TaskError(
         f"the source of {cls.__name__} cannot be found, so the chain cannot hold its hash",
         hint="define the task in a notebook cell or in a file",
     )
-
-
-def _find_class(text: str, name: str) -> str | None:
-    for node in ast.walk(ast.parse(textwrap.dedent(text))):
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return ast.get_source_segment(textwrap.dedent(text), node)
-    return None
 
 
 def flatten(state: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from twopm_kit.errors import CiphertextError
+from twopm_kit.errors import CiphertextError, DataError
+from twopm_kit.untrusted import load_json
 
 __all__ = ["ColumnHeader", "FrameHeader", "merkle_root", "pack", "unpack"]
 
@@ -199,8 +200,8 @@ def _bad(field: str, value: object, expected: str) -> CiphertextError:
 
 def _parse_header(text: bytes) -> FrameHeader:
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
+        raw = load_json(text)
+    except DataError:
         raise CiphertextError("the container's header is not JSON", hint=_AGAIN) from None
     fields = FrameHeader.__dataclass_fields__
     if not isinstance(raw, dict) or set(raw) != set(fields):

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from twopm_kit.errors import BudgetSpent, CiphertextError
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine
 from twopm_kit.fhe.seal_io import write_atomic
+from twopm_kit.untrusted import load_json
 
 __all__ = ["DEFAULT_BUDGET", "DEFAULT_PRECISION", "Flood", "QueryLedger", "plan_flood", "secure_normal"]
 
@@ -193,7 +194,7 @@ def _read_count(path: Path, fingerprint: str) -> int:
     if not path.exists():
         return 0
     try:
-        kept = json.loads(path.read_bytes())
+        kept = load_json(path.read_bytes())
         count: Any = kept["opened"] if kept["key"] == fingerprint else 0
     except (ValueError, KeyError, TypeError):
         count = None

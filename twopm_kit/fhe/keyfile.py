@@ -16,7 +16,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from twopm_kit.errors import CiphertextError, WrongKey
+from twopm_kit.errors import CiphertextError, DataError, WrongKey
+from twopm_kit.untrusted import load_json
 
 __all__ = ["SecretBundle", "fingerprint_of", "open_secret", "pack_public", "seal_secret", "unpack_public"]
 
@@ -177,8 +178,8 @@ def _split(content: bytes, magic: bytes, what: str) -> tuple[dict[str, Any], byt
     if size > _MAX_HEADER or len(content) <= end or len(content) > end + _MAX_BODY:
         raise CiphertextError(f"{what} is cut short or too long: {len(content)} bytes", hint=_AGAIN)
     try:
-        header = json.loads(content[_PREFIX.size : end])
-    except (ValueError, RecursionError):
+        header = load_json(content[_PREFIX.size : end])
+    except DataError:
         header = None
     if not isinstance(header, dict):
         raise CiphertextError(f"the header of {what} is not JSON", hint=_AGAIN)

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from twopm_kit.errors import InferenceError, SchemaError
+from twopm_kit.untrusted import load_json
 
 __all__ = ["MAX_CARD", "ModelCard", "Scaler"]
 
@@ -233,7 +234,7 @@ def _numbers(part: Any, names: tuple[str, ...], what: str) -> tuple[float, ...]:
 
 def _parse(content: bytes) -> ModelCard | None:
     try:
-        raw = json.loads(content)
+        raw = load_json(content)
         if not isinstance(raw, dict) or set(raw) != _FIELDS or raw["format"] != _FORMAT:
             return None
         pair = (raw["mean"], raw["std"])
@@ -241,5 +242,5 @@ def _parse(content: bytes) -> ModelCard | None:
             if not isinstance(part, list) or not all(type(v) is float and math.isfinite(v) for v in part):
                 return None
         return ModelCard.of(raw["features"], None if pair == (None, None) else pair)
-    except (ValueError, RecursionError, InferenceError, TypeError):
+    except (ValueError, InferenceError, TypeError):
         return None

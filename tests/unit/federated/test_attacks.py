@@ -1,14 +1,28 @@
 """Hostile mailboxes, nodes, owners and coordinators: each attack meets a named refusal."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from twopm_kit import datasets, errors
-from twopm_kit.federated import LocalNetwork, LogitTask, Node
-from twopm_kit.secagg import BoxKey, Encoder
+from twopm_kit.federated import (
+    AggregationContract,
+    Coordinator,
+    Criteria,
+    LocalNetwork,
+    LogitTask,
+    Mailbox,
+    Moments,
+    Node,
+    Terms,
+)
+from twopm_kit.secagg import BoxKey
 
 
-def task(rounds=1):
-    return LogitTask("grades", target="GRADE", features=["GPA"], max_rounds=rounds, min_clients=2)
+def task(rounds=1, **more):
+    return LogitTask("grades", target="GRADE", features=["GPA"], max_rounds=rounds, min_clients=2, **more)
 
 
 @pytest.fixture
@@ -136,27 +150,6 @@ def test_a_wrong_sum_is_refused_by_the_contract(network, monkeypatch):
         network.run(task())
 
 
-def test_a_poisoned_vector_voids_one_round_and_not_the_task(network, monkeypatch):
-    evil = network.nodes[2]
-    honest = Encoder.encode
-    calls = []
-
-    def poison(self, *arguments):
-        vector = honest(self, *arguments)
-        if self is evil._encoder and not calls:
-            calls.append(1)
-            vector[-1] = 0
-            vector[-1, 0] = 1 << 29  # a weight that nobody may have, small enough for the contract
-        return vector
-
-    monkeypatch.setattr(Encoder, "encode", poison)
-    result = network.run(task(3))
-    assert [r.status for r in result.rounds] == ["void", "done", "done"]
-    assert "weights" in result.rounds[0].reason or "bound" in result.rounds[0].reason
-    for node in network.nodes:
-        assert node.state["params"] == pytest.approx(result.state["params"], abs=0)
-
-
 @pytest.mark.parametrize(
     ("other", "words"),
     [
@@ -272,3 +265,213 @@ def test_shares_opened_for_one_list_are_not_opened_for_another(network):
     network.coordinator.end_phase(task_id, round)
     with pytest.raises(errors.ProtocolError, match="another survivor list"):
         opener.open_shares(round)
+
+
+class When:
+    """Does something once, at the first event that a rule picks."""
+
+    def __init__(self, rule, act):
+        self.rule, self.act, self.done = rule, act, False
+
+    def __call__(self, event):
+        if not self.done and self.rule(event):
+            self.done = True
+            self.act()
+
+
+def entered(network, wanted):
+    task_id, _ = network.coordinator.register(wanted, join_blocks=20, step_blocks=20)
+    for node in network.nodes:
+        node.enter(wanted, task_id)
+        node.join()
+    return task_id
+
+
+def play(network, wanted, task_id):
+    round, _ = network.coordinator.open_round(task_id)
+    for node in network.nodes:
+        node.share(round)
+    network.coordinator.end_phase(task_id, round)
+    for node in network.nodes:
+        node.submit(round)
+    network.coordinator.end_phase(task_id, round)
+    for node in network.nodes:
+        node.open_shares(round)
+    for node in network.nodes:
+        node.attest(round)
+    network.coordinator.finish(wanted, task_id, round)
+
+
+@pytest.mark.parametrize("move", ["advance after share", "advance after submit", "finish", "open_round"])
+def test_a_stranger_who_turns_the_crank_first_changes_nothing(network, move):
+    stranger, last = network.chain.account("stranger"), network.names[-1]
+    board, other = (
+        network.contract,
+        Coordinator(network.contract, network.chain.account("stranger"), network.mailbox),
+    )
+    step = {"finish": "attest", "open_round": "finish"}.get(move, move.rpartition(" ")[2])
+    acts = {
+        "finish": lambda: other.finish(task(2), 1, 1),
+        "open_round": lambda: board.send("open_round", 1, sender=stranger),
+    }
+    act = acts.get(move, lambda: board.send("advance", 1, 1, sender=stranger))
+    watch = When(lambda e: e.step == step and (move == "open_round" or e.node == last), act)
+    result = network.run(task(2), observe=watch)
+    assert watch.done
+    assert [r.status for r in result.rounds] == ["done", "done"]
+
+
+def test_a_stranger_who_joins_and_shares_is_one_more_drop_out(network):
+    outsider = Node(
+        "x", datasets.load("spector"), network.chain.account("x"), network.contract, network.mailbox
+    )
+
+    def join():
+        outsider.enter(task(), 1)
+        outsider.join()
+
+    first = When(lambda e: e.step == "join", join)
+    then = When(lambda e: e.step == "share", lambda: outsider.share(1))
+    result = network.run(task(), observe=lambda e: (first(e), then(e)))
+    assert result.rounds[0].status == "done"
+    assert outsider.account.address in result.rounds[0].sharers
+
+
+def spoil(node, lane=None, value=2**61):
+    """Let a node's first vector hold a value that it did not encode, by default as its weight."""
+    enter = node.enter
+
+    def hostile(task, task_id):
+        enter(task, task_id)
+        honest, told = node._encoder.encode, []
+
+        def encode(*values):
+            limbs = honest(*values)
+            if not told:
+                limbs.reshape(-1).view(np.uint64)[lane or node._encoder.length] = value
+            told.append(1)
+            return limbs
+
+        node._encoder.encode = encode
+
+    node.enter = hostile
+
+
+def test_one_spoiled_sum_costs_one_round_and_parts_no_nodes(network):
+    spoil(network.nodes[2])
+    result = network.run(task(3))
+    assert [r.status for r in result.rounds] == ["void", "done", "done"]
+    late = Node("late", network.nodes[0].frame, network.nodes[0].account, network.contract, network.mailbox)
+    late.enter(task(3), 1)
+    for node in (*network.nodes, late):
+        assert node.state["params"] == pytest.approx(result.state["params"], abs=0)
+
+
+def test_a_sum_without_a_newton_step_is_void_and_parts_no_nodes(network):
+    spoil(network.nodes[2], lane=3, value=0)  # curvature of GPA: far too small for the others' rows
+    result = network.run(task(3))
+    assert [r.status for r in result.rounds] == ["void", "done", "done"]
+    late = Node("late", network.nodes[0].frame, network.nodes[0].account, network.contract, network.mailbox)
+    late.enter(task(3), 1)
+    for node in (*network.nodes, late):
+        assert node.state["params"] == pytest.approx(result.state["params"], abs=0)
+
+
+def test_a_chain_that_goes_back_takes_the_models_with_it(network):
+    wanted = task(3)
+    task_id = entered(network, wanted)
+    play(network, wanted, task_id)
+    before = [node.state["params"].copy() for node in network.nodes]
+    moment = network.chain.snapshot()
+    play(network, wanted, task_id)
+    assert network.nodes[0].state["params"] != pytest.approx(before[0])
+    moment.revert()
+    for node, params in zip(network.nodes, before, strict=True):
+        assert node.state["params"] == pytest.approx(params, abs=0)
+
+
+def test_a_finished_task_gets_nothing_more(network):
+    wanted = Moments("m", ["GPA", "TUCE"], min_clients=2)
+    task_id = entered(network, wanted)
+    for _ in range(3):
+        play(network, wanted, task_id)
+    round, _ = network.coordinator.open_round(task_id)
+    with pytest.raises(errors.ProtocolError, match="finished"):
+        network.nodes[0].share(round)
+
+
+def test_an_allow_list_that_the_chain_does_not_hold_is_noticed(network):
+    wanted = task(criteria=Criteria(allow_list=tuple(n.account.address for n in network.nodes[:3])))
+    terms = Terms.of(wanted, join_blocks=20, step_blocks=20)
+    task_id, _ = network.contract.register(terms, (), network.owner)
+    for node in network.nodes:
+        node.enter(wanted, task_id)
+        node.join()
+    round, _ = network.coordinator.open_round(task_id)
+    with pytest.raises(errors.ProtocolError, match="allow list"):
+        network.nodes[0].share(round)
+
+
+def test_a_look_alike_contract_is_refused(network):
+    other = network.chain.deploy("Tally", 10, sender=network.owner)
+    with pytest.raises(errors.UnknownContract, match="not that of"):
+        AggregationContract.at(network.chain, other.address)
+    assert AggregationContract.at(network.chain, network.contract.address)
+
+
+def test_sharing_twice_does_not_spoil_the_round(network):
+    first, last = network.nodes[0], network.names[-1]
+
+    def again():
+        with pytest.raises(errors.ContractReverted, match="already sent"):
+            first.share(1)
+
+    watch = When(lambda e: e.step == "share" and e.node == last, again)
+    assert network.run(task(), observe=watch).rounds[0].status == "done"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_the_place_of_a_message_is_a_silent_sender(tmp_path, make):
+    network = LocalNetwork(datasets.load("spector"), n_nodes=5, mailbox=Mailbox(f"file://{tmp_path}"))
+    liar = network.nodes[0].account.address
+
+    def swap():
+        path = network.mailbox._path(network.contract.context(1, 1), "openings", liar)
+        Path(path).unlink()
+        make(path)
+
+    watch = When(lambda e: e.step == "attest" or (e.step == "open" and e.node == network.names[-1]), swap)
+    assert network.run(task(), observe=watch).rounds[0].status == "done"
+
+
+@pytest.mark.parametrize("drop", [{1: ["node-1", "node-2", "node-3"]}])
+def test_stakes_come_back_when_every_round_was_aborted(network, drop):
+    with pytest.raises(errors.RoundAborted):
+        network.run(task(criteria=Criteria(min_stake=1000)), drop=drop)
+    assert network.chain.balance(network.contract.address) == 0
+
+
+def test_two_classes_of_one_name_have_two_hashes():
+    def first():
+        class Chosen(LogitTask):
+            def finished(self, state):
+                return bool(state)
+
+        return Chosen
+
+    def second():
+        class Chosen(LogitTask):
+            def finished(self, state):
+                return not state
+
+        return Chosen
+
+    one, other = (make()("t", target="GRADE", features=["GPA"]) for make in (first, second))
+    assert one.code_hash() != other.code_hash()
+
+
+def test_a_method_replaced_on_the_object_is_refused():
+    wanted = task()
+    wanted.finished = lambda state: bool(state)
+    with pytest.raises(errors.TaskError, match="replaced on the object"):
+        wanted.code_hash()

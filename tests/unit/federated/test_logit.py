@@ -81,7 +81,7 @@ def test_contradicting_tasks(arguments):
 
 
 def test_statistics_beyond_the_bound_are_refused_not_cut(spector):
-    with pytest.raises(errors.EncodingError, match="bound"):
+    with pytest.raises(errors.RoundAborted, match="bound"):
         LocalNetwork(spector, n_nodes=2).run(
             LogitTask("spector", target="GRADE", features=FEATURES, bound=10.0)
         )
