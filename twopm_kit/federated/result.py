@@ -138,7 +138,9 @@ class FederatedResult:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{escape(repr(self))}</b></p>{self.history.to_html(border=0)}"
+        shown = {"gas": "{:,}".format, "seconds": "{:.2f}".format}
+        table = self.history.to_html(border=0, formatters=shown)
+        return f"<p><b>{escape(repr(self))}</b></p>{table}"
 
     def __reduce__(self) -> Any:
         raise TaskError("results do not travel as pickles", hint="save result.state with safetensors")

@@ -245,8 +245,8 @@ class Run:
                 receipt = act(node, self._round)
             except (ContractReverted, SecureAggregationError) as fault:
                 # A node that sees foul play keeps silent; whether the round survives that, the chain decides.
-                self._faults.append(fault.message)
-                self._tell(step, node.name, None, started, fault.message, status="refused")
+                self._faults.append(self._with_names(fault.message))
+                self._tell(step, node.name, None, started, self._faults[-1], status="refused")
                 continue
             self._tell(step, node.name, receipt, started, f"{node.name}: {step}")
 
@@ -260,7 +260,7 @@ class Run:
             try:
                 words, receipt = self._coordinator.finish(self._task, self._task_id, self._round)
             except (ContractReverted, TamperedMessage, TooFewSurvivors) as fault:
-                self._faults.append(fault.message)
+                self._faults.append(self._with_names(fault.message))
             else:
                 self._tell(
                     "finish", _COORDINATOR, receipt, started, f"the sum of round {self._round} is public"
@@ -273,6 +273,12 @@ class Run:
         return [], reason
 
     # Bookkeeping --------------------------------------------------------------------------------------
+
+    def _with_names(self, text: str) -> str:
+        """Return a message of the protocol, which knows accounts only, with the nodes' names in it."""
+        for address, name in self._names.items():
+            text = text.replace(address.lower(), name)
+        return text
 
     def _present(self, which: str, members: list[Node]) -> list[Node]:
         listed = set(getattr(self._contract.roster(self._task_id, self._round), which))
