@@ -3,6 +3,7 @@
 Everything here can be done by anybody: the contract checks the clock and the sum.
 """
 
+import math
 import time
 
 from eth_hash.auto import keccak
@@ -18,6 +19,7 @@ from twopm_kit.secagg import from_words, to_words
 __all__ = ["Coordinator"]
 
 _POLL_SECONDS = 0.5
+_RHYTHM_BLOCKS = 20
 
 
 class Coordinator:
@@ -116,6 +118,26 @@ class Coordinator:
             if self.contract.status(task_id, round).result_hash != published:
                 raise
             return words, None  # somebody else was faster
+
+    def blocks_for(self, seconds: float, nodes: int) -> int:
+        """Return a window in blocks that is long enough for everybody to speak.
+
+        Parameters
+        ----------
+        seconds : float
+            What the task allows, on a chain whose blocks have a rhythm; it is read off the last blocks.
+        nodes : int
+            How many nodes speak. Development chains mine a block a transaction: two for each node.
+        """
+        chain = self.contract.chain
+        least = 2 * nodes + 8
+        newest = chain.block_number
+        if chain.is_development or newest == 0:
+            return least
+        oldest = max(0, newest - _RHYTHM_BLOCKS)
+        stamps = [chain.w3.eth.get_block(number)["timestamp"] for number in (oldest, newest)]
+        rhythm = (stamps[1] - stamps[0]) / (newest - oldest)
+        return max(least, math.ceil(seconds / rhythm)) if rhythm > 0 else least
 
     def wait_for_block(self, number: int) -> None:
         """Return when the next transaction will be in block ``number`` or later.

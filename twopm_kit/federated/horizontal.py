@@ -77,6 +77,8 @@ class HorizontalLearning(Task):
             raise TaskError(f"validate_interval is {validate_interval}", hint="give a whole number from 1")
         if not 0 <= validate_frac < 1:
             raise TaskError(f"validate_frac is {validate_frac}", hint="keep a part of at least 0 and below 1")
+        self.wait_timeout = self.strategy.wait_timeout
+        self.connection_timeout = self.strategy.connection_timeout
         self.validate_interval = validate_interval
         self.validate_frac = validate_frac
         self.metric_names = tuple(metrics)

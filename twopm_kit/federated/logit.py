@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from twopm_kit.errors import EncodingError, SchemaError, TaskError
+from twopm_kit.errors import SchemaError, TaskError
 from twopm_kit.federated.result import FederatedResult, RunRecord
+from twopm_kit.federated.statistics import exact_lanes, within
 from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
 from twopm_kit.secagg import Decoded, RoundConfig
 
@@ -45,7 +46,7 @@ class LogitTask(Task):
     bound : float
         Largest absolute value of one entry of a node's statistics. A larger one is refused, never cut.
     wait_timeout, connection_timeout : float
-        Seconds for each step of a round, and for nodes to join.
+        Seconds for each step of a round, and for nodes to join, on chains whose blocks have a rhythm.
     criteria : Criteria, optional
         Who may join.
     """
@@ -91,14 +92,8 @@ class LogitTask(Task):
         return [_INTERCEPT, *self.features] if self.intercept else self.features
 
     def round_config(self) -> RoundConfig:
-        """Return 64-bit lanes: sums agree with pooled rows to about ``bound * 2**-49`` a node."""
-        return RoundConfig(
-            clip=self.bound,
-            value_bits=50,
-            lanes=4,
-            min_clients=self.min_clients,
-            max_clients=self.max_clients,
-        )
+        """Return 64-bit lanes, so that sums agree with pooled rows."""
+        return exact_lanes(self, self.bound)
 
     def settings(self) -> dict[str, Any]:
         """Return what fixes the fit beside the code."""
@@ -143,13 +138,7 @@ class LogitTask(Task):
         values = np.concatenate(
             [gradient, hessian[np.triu_indices(len(self.terms))], [loglike, float(len(y))]]
         )
-        largest = float(np.abs(values).max())
-        if largest > self.bound:
-            raise EncodingError(
-                f"a statistic of this node is beyond the task's bound of {self.bound:.4g}",
-                hint="scale the features, or register the task with a larger bound",
-            )
-        return Update(values)
+        return Update(within(values, self.bound))
 
     def merge(self, state: State, aggregate: Decoded) -> State:
         """Take one Newton step with the summed statistics."""

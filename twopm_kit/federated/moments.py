@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twopm_kit.errors import EncodingError, SchemaError, TaskError
+from twopm_kit.errors import SchemaError, TaskError
 from twopm_kit.federated.result import FederatedResult, RunRecord
+from twopm_kit.federated.statistics import exact_lanes, within
 from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
 from twopm_kit.secagg import Decoded, RoundConfig
 
@@ -56,14 +57,8 @@ class Moments(Task):
         self.bound = bound
 
     def round_config(self) -> RoundConfig:
-        """Return 64-bit lanes: sums agree with pooled rows to about ``bound * 2**-49`` a node."""
-        return RoundConfig(
-            clip=self.bound,
-            value_bits=50,
-            lanes=4,
-            min_clients=self.min_clients,
-            max_clients=self.max_clients,
-        )
+        """Return 64-bit lanes, so that sums agree with pooled rows."""
+        return exact_lanes(self, self.bound)
 
     def settings(self) -> dict[str, Any]:
         """Return what fixes the statistics beside the code."""
@@ -95,13 +90,7 @@ class Moments(Task):
         elif _known(state["center"]):
             first = np.abs(x - state["center"])
         sums = np.concatenate([first.sum(axis=0), second.sum(axis=0)])
-        largest = float(np.abs(sums).max())
-        if largest > self.bound:
-            raise EncodingError(
-                f"a sum over this node's rows is beyond the task's bound of {self.bound:.4g}",
-                hint="register the task with a larger bound",
-            )
-        return Update(np.append(sums, float(len(x))))
+        return Update(within(np.append(sums, float(len(x))), self.bound))
 
     def merge(self, state: State, aggregate: Decoded) -> State:
         """Learn the centre, then the scale, then mean and variance (divisor n - 1)."""

@@ -115,11 +115,12 @@ class Run:
     # Before the first round ---------------------------------------------------------------------------
 
     def _register(self) -> None:
-        # One block for every transaction is the slowest chain that there is: give each node two.
-        blocks = 2 * len(self._network.nodes) + 8
         started = time.perf_counter()
+        nodes = len(self._network.nodes)
         self._task_id, receipt = self._coordinator.register(
-            self._task, join_blocks=blocks, step_blocks=blocks
+            self._task,
+            join_blocks=self._coordinator.blocks_for(self._task.connection_timeout, nodes),
+            step_blocks=self._coordinator.blocks_for(self._task.wait_timeout, nodes),
         )
         self._tell("register", _COORDINATOR, receipt, started, f"task {self._task_id} is registered")
 

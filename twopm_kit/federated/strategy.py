@@ -22,7 +22,8 @@ class FaultTolerantFedAvg:
     merge_iteration : int, optional
         Batches between two merges; give this or ``merge_epoch``.
     wait_timeout : float
-        Seconds that each step of a round waits for nodes; a network turns it into blocks.
+        Seconds that each step of a round waits for nodes; a network turns it into blocks of its chain. Local
+        development chains mine a block a transaction: there each step has two blocks a node, and no clock.
     connection_timeout : float
         Seconds that the wait for nodes to join may take.
     """

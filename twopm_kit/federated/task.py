@@ -89,6 +89,8 @@ class Task(ABC):
     """
 
     metric_names: tuple[str, ...] = ()
+    wait_timeout: float = 60.0
+    connection_timeout: float = 60.0
 
     def __init__(
         self,

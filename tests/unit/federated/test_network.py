@@ -1,5 +1,7 @@
 """A whole federation: the numbers that the series promises, drop-outs at every step, and refusals."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,3 +201,32 @@ def test_results_and_nodes_do_not_pickle(run):
         pickle.dumps(result)
     with pytest.raises(errors.SecretRefused):
         pickle.dumps(network.nodes[0])
+
+
+def test_windows_follow_the_rhythm_of_the_chain(hospitals, monkeypatch):
+    network = LocalNetwork(hospitals)
+    assert network.coordinator.blocks_for(600, nodes=5) == 18
+    monkeypatch.setattr(network.chain, "is_development", False)
+    for _ in range(25):
+        network.chain.warp(12)
+    now = network.chain.block_number
+    stamps = [network.chain.w3.eth.get_block(number)["timestamp"] for number in (now - 20, now)]
+    rhythm = (stamps[1] - stamps[0]) / 20
+    assert rhythm >= 12
+    assert network.coordinator.blocks_for(600, nodes=5) == math.ceil(600 / rhythm)
+    assert network.coordinator.blocks_for(1, nodes=5) == 18
+
+
+def test_a_task_hands_its_timeouts_on():
+    from tests.unit.federated.conftest import Classifier
+    from twopm_kit.federated import FaultTolerantFedAvg, HorizontalLearning, LogitTask
+
+    assert (Classifier(1).wait_timeout, Classifier(1).connection_timeout) == (60.0, 60.0)
+
+    class Patient(Classifier):
+        def __init__(self):
+            super().__init__(1)
+            HorizontalLearning.__init__(self, "t", 1, strategy=FaultTolerantFedAvg(wait_timeout=5.0))
+
+    assert Patient().wait_timeout == 5.0
+    assert LogitTask("t", "y", ["x"], wait_timeout=7.0).wait_timeout == 7.0
