@@ -261,3 +261,13 @@ def test_contracts_show_themselves(probe):
     assert "script" not in html
     assert "plus(a: uint256, b: uint256)" in repr(probe.plus)
     assert probe.bump.encode(1)[:4] != probe.bump.encode()[:4]
+
+
+def test_a_look_alike_is_told_from_the_contract_itself(chain, alice):
+    tally = chain.deploy("Tally", 60, sender=alice)  # has immutable values behind its code
+    assert chain.at("Tally", tally.address, exact=True).address == tally.address
+    board = chain.deploy("SecureAggregation", sender=alice)
+    assert chain.at("SecureAggregation", board.address, exact=True).address == board.address
+    assert chain.at("SecureAggregation", tally.address).address == tally.address
+    with pytest.raises(UnknownContract, match="not that of SecureAggregation"):
+        chain.at("SecureAggregation", tally.address, exact=True)

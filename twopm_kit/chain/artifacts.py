@@ -29,6 +29,8 @@ class Artifact:
         Application binary interface, as the compiler gives it.
     bytecode : bytes
         Code that creates the contract.
+    runtime : bytes
+        Code that stays at the contract's address; immutable values follow it there.
     source_sha256 : str
         Checksum of the source, hexadecimal.
     compiler : str
@@ -40,6 +42,7 @@ class Artifact:
     name: str
     abi: list[dict[str, Any]]
     bytecode: bytes
+    runtime: bytes
     source_sha256: str
     compiler: str
     evm_version: str
@@ -53,6 +56,7 @@ class Artifact:
             "source_sha256": self.source_sha256,
             "abi": self.abi,
             "bytecode": "0x" + self.bytecode.hex(),
+            "runtime": "0x" + self.runtime.hex(),
         }
         return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
@@ -67,11 +71,11 @@ class Artifact:
         """
         try:
             body = json.loads(text)
-            code = body["bytecode"]
             return cls(
                 name=str(body["name"]),
                 abi=list(body["abi"]),
-                bytecode=bytes.fromhex(code.removeprefix("0x")),
+                bytecode=bytes.fromhex(body["bytecode"].removeprefix("0x")),
+                runtime=bytes.fromhex(body["runtime"].removeprefix("0x")),
                 source_sha256=str(body["source_sha256"]),
                 compiler=str(body["compiler"]),
                 evm_version=str(body["evm_version"]),

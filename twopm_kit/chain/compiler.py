@@ -55,7 +55,8 @@ def compile_source(source: str, name: str = "Cell") -> Artifact:
             hint="use letters, digits and underscores, as in Python",
         )
     outputs = _run_vyper(source, name)
-    size = len(outputs["bytecode_runtime"]) // 2 - 1
+    runtime = bytes.fromhex(outputs["bytecode_runtime"].removeprefix("0x"))
+    size = len(runtime)
     if size > MAX_CODE:
         raise CompileError(
             f"{name} compiles to {size:,} bytes of code; a chain takes at most {MAX_CODE:,} (EIP-170)",
@@ -65,6 +66,7 @@ def compile_source(source: str, name: str = "Cell") -> Artifact:
         name=name,
         abi=outputs["abi"],
         bytecode=bytes.fromhex(outputs["bytecode"].removeprefix("0x")),
+        runtime=runtime,
         source_sha256=hashlib.sha256(source.encode()).hexdigest(),
         compiler=f"vyper {_version()}",
         evm_version=EVM_VERSION,

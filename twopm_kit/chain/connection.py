@@ -278,26 +278,43 @@ class Chain:
         # worked out here rather than asked for: a node cannot pass off another contract as the new one
         return self._bind(made, created_address(bytes.fromhex(receipt.sender[2:]), nonce), receipt)
 
-    def at(self, what: str | Artifact, address: Any) -> Contract:
+    def at(self, what: str | Artifact, address: Any, *, exact: bool = False) -> Contract:
         """Use a contract that is on the chain already.
+
+        Parameters
+        ----------
+        what : str or Artifact
+            What the contract is.
+        address : str
+            Where it is.
+        exact : bool
+            Whether its code must be that of the artefact: a look-alike with the same methods may lie.
 
         Raises
         ------
         UnknownContract
-            When there is no code at the address.
+            When there is no code at the address, or, with ``exact``, other code.
         """
         made = _artifact(what)
         checked = abi.address_of(address, "address")
-        self.require_code(checked, made.name)
+        code = self.require_code(checked, made.name)
+        # Immutable values follow the code and cannot be reached as code: its jumps are fixed.
+        if exact and not code.startswith(made.runtime):
+            raise UnknownContract(
+                f"the code at {checked} is not that of {made.name}",
+                hint="stay away from it: a contract with the same methods can tell everybody another story",
+            )
         return self._bind(made, checked)
 
-    def require_code(self, address: str, name: str) -> None:
-        """Raise UnknownContract when there is no contract at an address."""
-        if not as_bytes(self._node.request("eth_getCode", address, "latest")):
+    def require_code(self, address: str, name: str) -> bytes:
+        """Return the code at an address, or raise UnknownContract when there is none."""
+        code = as_bytes(self._node.request("eth_getCode", address, "latest"))
+        if not code:
             raise UnknownContract(
                 f"there is no contract at {address}, where {name} was expected",
                 hint="check the address and that this is the chain on which the contract was deployed",
             )
+        return code
 
     def _bind(self, made: Artifact, address: str, deployment: Receipt | None = None) -> Contract:
         self._event_entries[address] = {

@@ -6,8 +6,8 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from twopm_kit.chain import Account, Chain, Contract, Receipt, artifact
-from twopm_kit.errors import TaskError, UnknownContract
+from twopm_kit.chain import Account, Chain, Contract, Receipt
+from twopm_kit.errors import TaskError
 from twopm_kit.federated.task import Task, state_hash
 from twopm_kit.secagg import Encoder, RoundContext, ShareAnnouncement, party_id
 
@@ -15,7 +15,6 @@ __all__ = ["AggregationContract", "Phase", "Roster", "RoundStatus", "Seat", "Ste
 
 CONTRACT = "SecureAggregation"
 MAX_WORDS = 520
-_CREATION_BYTES = 128  # what creation code has beside the code that stays
 ZERO = bytes(32)
 
 
@@ -207,17 +206,8 @@ class AggregationContract:
 
     @classmethod
     def at(cls, chain: Chain, address: str) -> "AggregationContract":
-        """Take the contract that is deployed at an address."""
-        contract = chain.at(CONTRACT, address)
-        code = bytes(chain.w3.eth.get_code(contract.address))  # type: ignore[arg-type]
-        # The contract has no immutables, so its code lies in the bytecode that creates it as it is.
-        creation = artifact(CONTRACT).bytecode
-        if code not in creation or len(creation) - len(code) > _CREATION_BYTES:
-            raise UnknownContract(
-                f"the code at {address} is not that of {CONTRACT}",
-                hint="stay away from it: a contract that tells nodes different lists can unmask them",
-            )
-        return cls(chain, contract)
+        """Take the contract that is deployed at an address, if its code is the kit's own."""
+        return cls(chain, chain.at(CONTRACT, address, exact=True))
 
     def __repr__(self) -> str:
         return f"AggregationContract({self.address})"

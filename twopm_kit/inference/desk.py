@@ -172,7 +172,7 @@ class PredictionDesk:
     @classmethod
     def at(cls, chain: Chain, address: str) -> "PredictionDesk":
         """Take the desk that is deployed at an address."""
-        return cls(chain, chain.at(CONTRACT, address))
+        return cls(chain, chain.at(CONTRACT, address, exact=True))
 
     # The owner's side -----------------------------------------------------------------------------------
 
