@@ -165,7 +165,21 @@ class ContractReverted(ChainError):
 
 
 class SecureAggregationError(TwoPMError, RuntimeError):
-    """Root of the errors of a secure aggregation round."""
+    """Root of the errors of a secure aggregation round.
+
+    Parameters
+    ----------
+    message : str
+        What was passed and what was expected.
+    hint : str, optional
+        What to do next.
+    dealer : bytes, optional
+        Address of the party whose shares are to blame, where that is certain.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", dealer: bytes = b"") -> None:
+        super().__init__(message, hint=hint)
+        self.dealer = dealer
 
 
 class RoundConfigError(SecureAggregationError, ValueError):

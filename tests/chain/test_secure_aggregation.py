@@ -146,6 +146,7 @@ class Story:
             "close": lambda: self.board.close(task, sender=self.owner),
             "withdraw": lambda: self.board.withdraw(task, sender=node),
             "leave": lambda: self.board.leave(task, sender=node),
+            "accuse": lambda: self.board.accuse(task, self.round, node, sender=self.nodes[0]),
         }
         del round
         return calls[call]()
@@ -162,54 +163,54 @@ MATRIX = {
     "registered": {
         "join": OK, "open_round": JOIN_OPEN, "share": NOT_CURRENT, "submit": NOT_CURRENT,
         "open_shares": NOT_CURRENT, "attest": NOT_CURRENT, "finish": NOT_CURRENT, "advance": NOT_CURRENT,
-        "close": OK, "withdraw": NOT_ENDED, "leave": "not a member of this task",
+        "close": OK, "withdraw": NOT_ENDED, "leave": "not a member of this task", "accuse": NOT_CURRENT,
     },
     "joined": {
         "join": JOIN_OVER, "open_round": OK, "share": NOT_CURRENT, "submit": NOT_CURRENT,
         "open_shares": NOT_CURRENT, "attest": NOT_CURRENT, "finish": NOT_CURRENT, "advance": NOT_CURRENT,
-        "close": OK, "withdraw": NOT_ENDED, "leave": OK,
+        "close": OK, "withdraw": NOT_ENDED, "leave": OK, "accuse": NOT_CURRENT,
     },
     "share": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": OK, "submit": NOT_PHASE,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING, "accuse": NOT_PHASE,
     },
     "submit": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": OK,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING, "accuse": NOT_PHASE,
     },
     "open": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": OK, "attest": "an earlier message is missing",
         "finish": "sum does not fit the attested mask", "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING, "accuse": OK,
     },
     "opened": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": OK, "attest": OK,
         "finish": "sum does not fit the attested mask", "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING, "accuse": OK,
     },
     "attested": {
         "join": JOIN_OVER, "open_round": RUNNING, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": OK, "attest": "already sent", "finish": OK, "advance": OPEN,
-        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING,
+        "close": RUNNING, "withdraw": NOT_ENDED, "leave": RUNNING, "accuse": OK,
     },
     "done": {
         "join": JOIN_OVER, "open_round": OK, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OVER,
-        "close": OK, "withdraw": NOT_ENDED, "leave": OK,
+        "close": OK, "withdraw": NOT_ENDED, "leave": OK, "accuse": NOT_PHASE,
     },
     "aborted": {
         "join": JOIN_OVER, "open_round": OK, "share": NOT_PHASE, "submit": NOT_PHASE,
         "open_shares": NOT_PHASE, "attest": NOT_PHASE, "finish": NOT_PHASE, "advance": OVER,
-        "close": OK, "withdraw": NOT_ENDED, "leave": OK,
+        "close": OK, "withdraw": NOT_ENDED, "leave": OK, "accuse": NOT_PHASE,
     },
     "closed": {
         "join": "task is closed", "open_round": "task is closed", "share": NOT_CURRENT, "submit": NOT_CURRENT,
         "open_shares": NOT_CURRENT, "attest": NOT_CURRENT, "finish": NOT_CURRENT, "advance": NOT_CURRENT,
-        "close": "task is closed", "withdraw": OK, "leave": OK,
+        "close": "task is closed", "withdraw": OK, "leave": OK, "accuse": NOT_CURRENT,
     },
 }  # fmt: skip
 
@@ -478,6 +479,31 @@ def test_whoever_leaves_takes_the_stake_and_is_not_drawn_again(chain):
     assert set(story.board.members(story.task, 2)) == {n.address for n in story.nodes[1:]}
     for other in story.nodes[1:]:
         refuses("last round is still running", lambda n=other: story.board.leave(story.task, sender=n))
+
+
+def test_a_threshold_of_survivors_expels_a_dealer(chain):
+    story = Story(chain).to("open")
+    board, task, bad = story.board, story.task, story.nodes[2]
+    refuses("not a survivor of this round", lambda: board.accuse(task, 1, bad, sender=story.stranger))
+    refuses("it has dealt no shares", lambda: board.accuse(task, 1, story.stranger, sender=story.nodes[0]))
+    refuses("not the current round", lambda: board.accuse(task, 2, bad, sender=story.nodes[0]))
+    board.accuse(task, 1, bad, sender=story.nodes[0])
+    refuses("already sent", lambda: board.accuse(task, 1, bad, sender=story.nodes[0]))
+    assert len(board.joined(task)) == 3
+    assert board.events("Expelled", task=task) == []
+    board.accuse(task, 1, bad, sender=story.nodes[1])
+    assert [event.args["dealer"] for event in board.events("Expelled", task=task)] == [bad.address]
+    board.accuse(task, 1, bad, sender=bad)
+    assert len(board.events("Expelled", task=task)) == 1
+    story.until(story.status()[1] + STEP + 1)
+    story.advance()
+    story.open_round()
+    assert set(board.members(task, 2)) == {n.address for n in story.nodes[:2]}
+    story.late()
+    story.advance()
+    before = chain.balance(board.address)
+    board.withdraw(task, sender=bad)
+    assert before - chain.balance(board.address) == 1000
 
 
 def test_terms_mirror_the_struct_of_the_contract(chain):

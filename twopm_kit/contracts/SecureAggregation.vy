@@ -152,6 +152,19 @@ event Attested:
     mask_digest: bytes32
 
 
+event Accused:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    dealer: indexed(address)
+    node: address
+
+
+event Expelled:
+    task: indexed(uint256)
+    round: indexed(uint256)
+    dealer: indexed(address)
+
+
 event PhaseChanged:
     task: indexed(uint256)
     round: indexed(uint256)
@@ -186,6 +199,7 @@ _rounds: HashMap[uint256, HashMap[uint256, Round]]
 _members: HashMap[uint256, HashMap[uint256, DynArray[address, MAX_MEMBERS]]]
 _seats: HashMap[uint256, HashMap[uint256, HashMap[address, Seat]]]
 _attestations: HashMap[uint256, HashMap[uint256, HashMap[bytes32, uint256]]]
+_accusers: HashMap[uint256, HashMap[uint256, HashMap[address, DynArray[address, MAX_MEMBERS]]]]
 # One accumulator a task, overwritten by the first vector of each round: a slot in use is four times cheaper.
 _masked: HashMap[uint256, uint256[MAX_WORDS]]
 
@@ -415,6 +429,25 @@ def attest(task: uint256, round: uint256, mask_digest: bytes32):
 
 
 @external
+def accuse(task: uint256, round: uint256, dealer: address):
+    """
+    @notice Say that a dealer's shares do not lead to the secrets that it announced, so no mask can be worked
+            out. When a threshold of survivors says so, an honest one among them, the dealer is drawn no more.
+    @dev Its stake stays its own: a mailbox that hides an honest dealer's message looks the same.
+    """
+    assert self._tasks[task].round == round and round > 0, "not the current round"
+    assert self._rounds[task][round].phase == OPEN, "not in this phase"
+    assert self._seats[task][round][msg.sender].step >= SUBMITTED, "not a survivor of this round"
+    assert self._seats[task][round][dealer].step >= SHARED, "it has dealt no shares"
+    accusers: DynArray[address, MAX_MEMBERS] = self._accusers[task][round][dealer]
+    assert msg.sender not in accusers, "already sent"
+    self._accusers[task][round][dealer].append(msg.sender)
+    log Accused(task=task, round=round, dealer=dealer, node=msg.sender)
+    if len(accusers) + 1 == self._rounds[task][round].threshold and self._remove(task, dealer):
+        log Expelled(task=task, round=round, dealer=dealer)
+
+
+@external
 def finish(task: uint256, round: uint256, words: DynArray[uint256, MAX_WORDS]):
     """
     @notice Publish the sum: anybody may. The contract subtracts it from the masked sum that it holds;
@@ -525,15 +558,7 @@ def leave(task: uint256):
     """
     assert self._between_rounds(task), "last round is still running"
     assert self._memberships[task][msg.sender].joined, "not a member of this task"
-    count: uint256 = len(self._joined[task])
-    found: bool = False
-    for i: uint256 in range(count, bound=MAX_MEMBERS):
-        if self._joined[task][i] == msg.sender:
-            self._joined[task][i] = self._joined[task][count - 1]
-            self._joined[task].pop()
-            found = True
-            break
-    assert found, "already left"
+    assert self._remove(task, msg.sender), "already left"
     amount: uint256 = self._memberships[task][msg.sender].stake
     self._memberships[task][msg.sender].stake = 0
     log Withdrawn(task=task, node=msg.sender, amount=amount)
@@ -556,6 +581,20 @@ def _speak(task: uint256, round: uint256, phase: uint256, step: uint256):
     assert at != 0, "not a member of this round"
     assert at >= step, "an earlier message is missing"
     assert at == step, "already sent"
+
+
+@internal
+def _remove(task: uint256, node: address) -> bool:
+    """
+    @dev Take a node off the list that rounds are drawn from. False: it was not on it.
+    """
+    count: uint256 = len(self._joined[task])
+    for i: uint256 in range(count, bound=MAX_MEMBERS):
+        if self._joined[task][i] == node:
+            self._joined[task][i] = self._joined[task][count - 1]
+            self._joined[task].pop()
+            return True
+    return False
 
 
 @internal

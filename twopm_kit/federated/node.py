@@ -200,6 +200,10 @@ class Node:
         )
         return self._send("attest", round, unmasking.digest)
 
+    def accuse(self, round: int, dealer: bytes) -> Receipt:
+        """Name the dealer whose shares kept this node from working out the mask; a threshold expels it."""
+        return self._send("accuse", round, dealer)
+
     # Own view -----------------------------------------------------------------------------------------
 
     def _catch_up(self) -> None:

@@ -16,6 +16,7 @@ from twopm_kit.errors import (
     TamperedMessage,
     TaskError,
     TooFewSurvivors,
+    TwoPMError,
 )
 from twopm_kit.federated.contract import Phase, Step
 from twopm_kit.federated.drops import DropPlan
@@ -175,7 +176,13 @@ class Run:
     def _play_round(self, joined: list[Node]) -> RoundRecord:
         began, first_event = time.perf_counter(), len(self._events)
         started = time.perf_counter()
-        self._round, receipts = self._coordinator.open_round(self._task_id, self._round)
+        try:
+            self._round, receipts = self._coordinator.open_round(self._task_id, self._round)
+        except ContractReverted as refusal:
+            raise RoundAborted(
+                f"round {self._round + 1} of {self._task.name!r} cannot open: {refusal.reason}",
+                hint="bring more nodes: some may have left, or were expelled for bad shares",
+            ) from refusal
         for receipt in receipts:
             self._tell("select", _COORDINATOR, receipt, started, f"round {self._round} is open")
         members = self._present("members", joined)
@@ -247,9 +254,20 @@ class Run:
             except (ContractReverted, SecureAggregationError) as fault:
                 # A node that sees foul play keeps silent; whether the round survives that, the chain decides.
                 self._faults.append(self._with_names(fault.message))
-                self._tell(step, node.name, None, started, self._faults[-1], status="refused")
+                accusation = self._accused(node, fault)
+                self._tell(step, node.name, accusation, started, self._faults[-1], status="refused")
                 continue
             self._tell(step, node.name, receipt, started, f"{node.name}: {step}")
+
+    def _accused(self, node: Node, fault: TwoPMError) -> Receipt | None:
+        """Let a node name the dealer that kept it from going on, if there is one."""
+        dealer = fault.dealer if isinstance(fault, SecureAggregationError) else b""
+        if not dealer:
+            return None
+        try:
+            return node.accuse(self._round, dealer)
+        except ContractReverted:
+            return None  # the phase is over: the round has ended anyway
 
     def _finish(self) -> tuple[list[int], str]:
         """Publish the sum; where that cannot be, wait for the deadline and end the round with its reason."""

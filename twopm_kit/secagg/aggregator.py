@@ -105,19 +105,20 @@ def reconstruct_mask(
     living = check_survivors(survivors, announced, config.quorum(len(selected)))
     faults: dict[bytes, str] = {}
     dealt = _verified_messages(context, selected, announced, by_party(messages), faults)
-    good = _good_shares(context, living, dealt, _parsed(openings, opening_roots, faults), faults)
+    honest, good = _good_shares(context, living, dealt, _parsed(openings, opening_roots, faults), faults)
+    enough = len(honest) >= threshold
     binding = context.binding
     plus: list[MaskKey] = []
     minus: list[MaskKey] = []
     for dealer in sorted(announced):
         announcement, shares = announced[dealer], good.get(dealer, {})
         if dealer in living:
-            seed = _secret_of(announcement, ShareKind.SELF_SEED, shares, threshold, context, faults)
+            seed = _secret_of(announcement, ShareKind.SELF_SEED, shares, threshold, enough, context, faults)
             plus.append(self_key(seed, binding, dealer))
             continue
         if not usable_mask_key(announcement):
             continue  # it has no pairwise masks: see usable_mask_key
-        key = BoxKey(_secret_of(announcement, ShareKind.MASK_KEY, shares, threshold, context, faults))
+        key = BoxKey(_secret_of(announcement, ShareKind.MASK_KEY, shares, threshold, enough, context, faults))
         for survivor in living:
             other = announced[survivor]
             if usable_mask_key(other):
@@ -179,8 +180,9 @@ def _good_shares(
     dealt: dict[bytes, ShareMessage],
     openings: dict[bytes, OpeningMessage],
     faults: dict[bytes, str],
-) -> dict[bytes, dict[bytes, bytes]]:
-    """Collect dealer → opener → share, from openers all of whose entries open their leaves."""
+) -> tuple[set[bytes], dict[bytes, dict[bytes, bytes]]]:
+    """Return the openers all of whose entries open their leaves, and dealer → opener → share."""
+    openers: set[bytes] = set()
     good: dict[bytes, dict[bytes, bytes]] = {}
     for opener in sorted(openings):
         opening = openings[opener]
@@ -201,9 +203,10 @@ def _good_shares(
                 break
             shares[entry.dealer] = entry.share
         if honest:
+            openers.add(opener)
             for dealer, share in shares.items():
                 good.setdefault(dealer, {})[opener] = share
-    return good
+    return openers, good
 
 
 def _secret_of(
@@ -211,16 +214,21 @@ def _secret_of(
     kind: ShareKind,
     shares: dict[bytes, bytes],
     threshold: int,
+    enough: bool,
     context: RoundContext,
     faults: dict[bytes, str],
 ) -> bytes:
-    """Reconstruct a dealer's b or s and check it against what the dealer announced."""
+    """Reconstruct a dealer's b or s and check it against what the dealer announced.
+
+    With `enough` honest openers, too few good shares of one dealer are this dealer's doing.
+    """
     dealer = announcement.dealer
     if len(shares) < threshold:
         raise TooFewSurvivors(
             f"{len(shares)} good shares of {kind.name} of {party_name(dealer)} were opened, expected at "
             f"least {threshold}",
             hint="Wait for more survivors to open their shares, or end the round without a result.",
+            dealer=dealer if enough else b"",
         )
     for attempt in (combine, combine_despite_errors):
         try:
@@ -234,6 +242,7 @@ def _secret_of(
     raise TamperedMessage(
         f"{party_name(dealer)} is a bad dealer: its shares of {kind.name} do not lead to what it announced",
         hint="End the round and hold the dealer responsible: leaves and openings prove the fault.",
+        dealer=dealer,
     )
 
 

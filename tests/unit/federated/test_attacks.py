@@ -475,3 +475,25 @@ def test_a_method_replaced_on_the_object_is_refused():
     wanted.finished = lambda state: bool(state)
     with pytest.raises(errors.TaskError, match="replaced on the object"):
         wanted.code_hash()
+
+
+def test_a_dealer_that_hides_its_shares_costs_one_round_and_is_drawn_no_more(network, monkeypatch):
+    bad = network.nodes[3]
+
+    class Nowhere:
+        def put(self, *message):
+            pass
+
+        def __getattr__(self, name):
+            return getattr(network.mailbox, name)
+
+    monkeypatch.setattr(bad, "mailbox", Nowhere())
+    watch = Watch("attest", lambda: None)
+    result = network.run(task(3, criteria=Criteria(min_stake=1000)), observe=watch)
+    assert [r.status for r in result.rounds] == ["aborted", "done", "done"]
+    assert bad.name in result.rounds[0].reason
+    assert all(bad.name not in r.members for r in result.rounds[1:])
+    [expelled] = network.contract.contract.events("Expelled")
+    assert expelled.args["dealer"] == bad.account.address
+    assert sum(event.gas for event in watch.refused()) > 0
+    assert network.chain.balance(network.contract.address) == 0
