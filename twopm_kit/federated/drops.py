@@ -1,8 +1,10 @@
 """Which nodes fall silent in which round, and at which step: the drop-outs that a rehearsal asks for."""
 
 from collections.abc import Mapping, Sequence
+from typing import SupportsIndex
 
 from twopm_kit.errors import TaskError
+from twopm_kit.federated.arguments import whole
 
 __all__ = ["DROP_STEPS", "Drop", "DropPlan"]
 
@@ -22,6 +24,8 @@ class DropPlan:
         See ``Drop``. Nodes are named, or counted from 0.
     names : sequence of str
         Names of all nodes.
+    rounds : int
+        Rounds that the task may take.
 
     Raises
     ------
@@ -29,11 +33,14 @@ class DropPlan:
         If a round, a step or a node does not exist.
     """
 
-    def __init__(self, drop: Drop | None, names: Sequence[str]) -> None:
+    def __init__(self, drop: Drop | None, names: Sequence[str], rounds: int) -> None:
         self._silent: dict[tuple[int, str], str] = {}
-        for round, wanted in (drop or {}).items():
-            if not isinstance(round, int) or round < 1:
-                raise TaskError(f"drop names round {round!r}", hint="rounds are counted from 1")
+        if not isinstance(drop or {}, Mapping):
+            raise TaskError(f"drop is {drop!r}", hint="pass {round: [nodes]}")
+        for key, wanted in (drop or {}).items():
+            round = whole("a round in drop", key)
+            if round > rounds:
+                raise TaskError(f"drop names round {round} of {rounds}", hint="name one that the task has")
             steps = wanted if isinstance(wanted, Mapping) else {"submit": wanted}
             for step, nodes in steps.items():
                 if step not in DROP_STEPS:
@@ -41,6 +48,8 @@ class DropPlan:
                         f"drop names step {step!r} in round {round}",
                         hint=f"use one of: {', '.join(DROP_STEPS)}",
                     )
+                if isinstance(nodes, str):
+                    raise TaskError(f"drop names the text {nodes!r}", hint=f"pass a list: [{nodes!r}]")
                 for node in nodes:
                     self._add(round, step, _resolve(node, names))
 
@@ -57,6 +66,6 @@ class DropPlan:
 def _resolve(node: str | int, names: Sequence[str]) -> str:
     if isinstance(node, str) and node in names:
         return node
-    if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
+    if isinstance(node, SupportsIndex) and not isinstance(node, bool) and 0 <= node.__index__() < len(names):
         return names[node]
     raise TaskError(f"drop names node {node!r}, which does not exist", hint=f"use one of: {', '.join(names)}")

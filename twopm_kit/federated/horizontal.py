@@ -2,7 +2,7 @@
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from eth_hash.auto import keccak
 
 from twopm_kit.errors import TaskError
+from twopm_kit.federated.arguments import whole
 from twopm_kit.federated.strategy import FaultTolerantFedAvg
 from twopm_kit.federated.task import Criteria, State, Task, Update, flatten, unflatten
 from twopm_kit.secagg import Decoded, RoundConfig
@@ -38,7 +39,7 @@ class HorizontalLearning(Task):
         Largest absolute change of one parameter in one round; larger changes are cut to it.
     value_bits : int
         Bits of one encoded parameter; the quantisation step is ``2 * clip / 2**value_bits``.
-    metrics : tuple of str
+    metrics : sequence of str
         The keys that ``validate`` returns.
     criteria : Criteria, optional
         Who may join.
@@ -61,11 +62,13 @@ class HorizontalLearning(Task):
         *,
         clip: float = 1.0,
         value_bits: int = 16,
-        metrics: tuple[str, ...] = ("loss", "accuracy"),
+        metrics: Sequence[str] = ("loss", "accuracy"),
         criteria: Criteria | None = None,
         seed: int = 0,
     ) -> None:
-        self.strategy = strategy or FaultTolerantFedAvg()
+        self.strategy = FaultTolerantFedAvg() if strategy is None else strategy
+        if not isinstance(self.strategy, FaultTolerantFedAvg):
+            raise TaskError(f"strategy is {strategy!r}", hint="pass FaultTolerantFedAvg(...)")
         super().__init__(
             name,
             max_rounds=max_rounds,
@@ -73,14 +76,14 @@ class HorizontalLearning(Task):
             max_clients=self.strategy.max_clients,
             criteria=criteria,
         )
-        if validate_interval < 1:
-            raise TaskError(f"validate_interval is {validate_interval}", hint="give a whole number from 1")
         if not 0 <= validate_frac < 1:
             raise TaskError(f"validate_frac is {validate_frac}", hint="keep a part of at least 0 and below 1")
         self.wait_timeout = self.strategy.wait_timeout
         self.connection_timeout = self.strategy.connection_timeout
-        self.validate_interval = validate_interval
+        self.validate_interval = whole("validate_interval", validate_interval)
         self.validate_frac = validate_frac
+        if isinstance(metrics, str):
+            raise TaskError(f"metrics is the text {metrics!r}", hint=f"pass a tuple: ({metrics!r},)")
         self.metric_names = tuple(metrics)
         self.clip = clip
         self.value_bits = value_bits
@@ -137,7 +140,27 @@ class HorizontalLearning(Task):
 
     def dataset_name(self) -> str:
         """Return the data set that the task names."""
-        return self.criteria.dataset or self.dataset()
+        found = self.criteria.dataset or self.dataset()
+        if not isinstance(found, str):
+            raise TaskError(f"dataset() returned {found!r}", hint="return the data set's name, or '' for any")
+        return found
+
+    def check(self, frame: pd.DataFrame) -> None:
+        """Refuse an empty frame, and a ``state_dict`` that the global model could not be copied into."""
+        super().check(frame)
+        first, second = self.state_dict(), self.state_dict()
+        for state in (first, second):
+            if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+                raise TaskError(
+                    f"state_dict() returned {type(state).__name__}, tensors by name were expected",
+                    hint="return self.model.state_dict()",
+                )
+        copied = [name for name, tensor in first.items() if tensor.data_ptr() != second[name].data_ptr()]
+        if copied:
+            raise TaskError(
+                f"state_dict() returns copies of {', '.join(copied)}: no global model would reach the nodes",
+                hint="return self.model.state_dict(), the model's own tensors",
+            )
 
     def initial_state(self) -> State:
         """Return the parameters that the task was made with."""
@@ -202,9 +225,10 @@ class HorizontalLearning(Task):
             return empty, 0
         with torch.no_grad():
             found = self.validate(self.make_validate_dataloader(rows))
-        if set(found) != set(self.metric_names):
+        if not isinstance(found, Mapping) or set(found) != set(self.metric_names):
+            shown = sorted(found) if isinstance(found, Mapping) else repr(found)
             raise TaskError(
-                f"validate returned {sorted(found)}, the task announced {sorted(self.metric_names)}",
+                f"validate returned {shown}, the task announced {sorted(self.metric_names)}",
                 hint="pass metrics=(...) with exactly the keys that validate returns",
             )
         return np.array([float(found[name]) for name in self.metric_names]), self._weight(len(rows))

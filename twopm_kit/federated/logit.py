@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from twopm_kit.errors import SchemaError, TaskError
+from twopm_kit.federated.arguments import column_names, number
 from twopm_kit.federated.result import FederatedResult, RunRecord
 from twopm_kit.federated.statistics import exact_lanes, within
 from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
@@ -51,6 +52,8 @@ class LogitTask(Task):
         Who may join.
     """
 
+    needs_all_nodes = True
+
     def __init__(
         self,
         name: str,
@@ -70,21 +73,20 @@ class LogitTask(Task):
         super().__init__(
             name, max_rounds=max_rounds, min_clients=min_clients, max_clients=max_clients, criteria=criteria
         )
-        if not features:
-            raise TaskError("features is empty", hint="name at least one numeric column")
-        if target in features:
-            raise TaskError(f"target {target!r} is also a feature", hint="take it out of the features")
-        if len(set(features)) != len(features):
-            raise TaskError(f"features {list(features)} name a column twice", hint="name each column once")
-        if not tolerance > 0:
-            raise TaskError(f"tolerance is {tolerance}", hint="give a step size above 0, such as 1e-6")
         self.target = target
-        self.features = list(features)
+        self.features = column_names("features", features)
+        if target in self.features:
+            raise TaskError(f"target {target!r} is also a feature", hint="take it out of the features")
+        if intercept and _INTERCEPT in self.features:
+            raise TaskError(
+                f"a feature is called {_INTERCEPT!r}, as the intercept is",
+                hint="rename the column, or pass intercept=False",
+            )
         self.intercept = intercept
-        self.tolerance = tolerance
-        self.bound = bound
-        self.wait_timeout = wait_timeout
-        self.connection_timeout = connection_timeout
+        self.tolerance = number("tolerance", tolerance)
+        self.bound = number("bound", bound)
+        self.wait_timeout = number("wait_timeout", wait_timeout)
+        self.connection_timeout = number("connection_timeout", connection_timeout)
 
     @property
     def terms(self) -> list[str]:
@@ -154,7 +156,7 @@ class LogitTask(Task):
         if not np.linalg.eigvalsh(hessian)[0] > resolution:
             raise TaskError(
                 f"the Hessian of {self.terms} is singular over all nodes",
-                hint="drop a feature that others determine, or one that separates the classes perfectly",
+                hint="standardise; drop a feature that others determine, or that separates the classes",
             )
         covariance = np.linalg.inv(hessian)
         step = covariance @ gradient
@@ -178,8 +180,9 @@ class LogitTask(Task):
         columns = numeric(frame, [*self.features, self.target])
         x, y = columns[:, :-1], columns[:, -1]
         if not np.isin(y, (0.0, 1.0)).all():
+            others = sorted(set(y.tolist()) - {0.0, 1.0})[:3]
             raise SchemaError(
-                f"target {self.target!r} holds {sorted(set(y) - {0.0, 1.0})[:3]}, only 0 and 1 are expected",
+                f"target {self.target!r} holds {others}, only 0 and 1 are expected",
                 hint="encode the two classes as 0 and 1",
             )
         return (np.column_stack([np.ones(len(x)), x]) if self.intercept else x), y
@@ -191,6 +194,10 @@ class LogitResult(FederatedResult):
     def __init__(self, task: LogitTask, state: State, record: RunRecord) -> None:
         super().__init__(task, state, record)
         self._terms = task.terms
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "NOT converged"
+        return f"{super().__repr__()[:-1]}, {state}, {self.nobs} rows)"
 
     @property
     def converged(self) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twopm_kit.errors import SchemaError, TaskError
+from twopm_kit.errors import SchemaError
+from twopm_kit.federated.arguments import column_names, number
 from twopm_kit.federated.result import FederatedResult, RunRecord
 from twopm_kit.federated.statistics import exact_lanes, within
 from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
@@ -23,6 +24,9 @@ class Moments(Task):
     large one would cost digits (Chan, Golub and LeVeque 1983). The first two rounds find every column's
     centre and scale; the third sums z and z² of ``z = (x - centre) / scale``, which corrects both.
 
+    A column whose mean deviation is below the resolution of the sums, about ``bound * 2**-40`` over the
+    number of rows, counts as constant.
+
     Parameters
     ----------
     name : str
@@ -36,6 +40,8 @@ class Moments(Task):
     criteria : Criteria, optional
         Who may join.
     """
+
+    needs_all_nodes = True
 
     def __init__(
         self,
@@ -51,10 +57,8 @@ class Moments(Task):
         super().__init__(
             name, max_rounds=9, min_clients=min_clients, max_clients=max_clients, criteria=criteria
         )
-        if not columns:
-            raise TaskError("columns is empty", hint="name at least one numeric column")
-        self.columns = list(columns)
-        self.bound = bound
+        self.columns = column_names("columns", columns)
+        self.bound = number("bound", bound)
 
     def round_config(self) -> RoundConfig:
         """Return 64-bit lanes, so that sums agree with pooled rows."""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from twopm_kit import chain as chains
 from twopm_kit.datasets import partition
-from twopm_kit.errors import TaskError
+from twopm_kit.errors import SchemaError, TaskError
 from twopm_kit.federated.contract import AggregationContract
 from twopm_kit.federated.coordinator import Coordinator
 from twopm_kit.federated.drops import Drop, DropPlan
@@ -54,6 +54,11 @@ class LocalNetwork:
         mailbox: Mailbox | None = None,
         seed: int = 0,
     ) -> None:
+        if chain is not None and not isinstance(chain, chains.Chain):
+            raise TaskError(
+                f"chain is {chain!r}, a connection was expected",
+                hint="pass chain=kit.chain.connect(...), and the number of nodes as n_nodes=",
+            )
         named = _named(frames, n_nodes, seed)
         self.chain = chain or chains.connect("embedded")
         self.mailbox = mailbox or Mailbox()
@@ -112,16 +117,35 @@ class LocalNetwork:
         RoundAborted
             If no round found enough survivors.
         """
+        self._check(task)
+        plan = DropPlan(drop, self.names, task.max_rounds)
+        if observe is not None and not callable(observe):
+            raise TaskError(f"observe is {observe!r}", hint="pass a function, or kit.display.RoundBoard()")
+        return Run(self, task, plan, observe).execute()
+
+    def _check(self, task: Task) -> None:
+        """Refuse what cannot run before anything happens, and say at which node."""
+        if not isinstance(task, Task):
+            raise TaskError(f"{task!r} is no task", hint="make one first: network.run(MyTask())")
         for node in self.nodes:
-            task.check(node.frame)
-        return Run(self, task, DropPlan(drop, self.names), observe).execute()
+            try:
+                task.check(node.frame)
+            except SchemaError as fault:
+                raise SchemaError(f"{node.name}: {fault.message}", hint=fault.hint) from None
+        if task.needs_all_nodes and len(self.nodes) > task.max_clients:
+            raise TaskError(
+                f"max_clients={task.max_clients} would draw other nodes of {len(self.nodes)} in each round, "
+                f"and {type(task).__name__} needs the same rows in all",
+                hint=f"pass max_clients={len(self.nodes)}, or leave it out",
+            )
 
     def run_in_clear(self, task: Task, drop: Drop | None = None) -> FederatedResult:
         """Run the same training without masks and chain, to compare with: it shows all updates to everybody.
 
         The same nodes are in each sum as in ``run`` with the same ``drop``, as long as no round aborts.
         """
-        plan = DropPlan(drop, self.names)
+        self._check(task)
+        plan = DropPlan(drop, self.names, task.max_rounds)
         copies = {node.name: task.for_node(node.name) for node in self.nodes}
         config = task.round_config()
         state = task.initial_state()
@@ -168,6 +192,11 @@ def _merge_in_clear(
 def _named(
     frames: Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame] | pd.DataFrame, n_nodes: int | None, seed: int
 ) -> dict[str, pd.DataFrame]:
+    if not isinstance(frames, pd.DataFrame | Mapping | list | tuple):
+        raise TaskError(
+            f"frames is a {type(frames).__name__}, DataFrames were expected",
+            hint="pass a list of DataFrames, a mapping of names to them, or one with n_nodes=",
+        )
     if isinstance(frames, pd.DataFrame):
         if n_nodes is None:
             raise TaskError(
@@ -180,13 +209,13 @@ def _named(
             hint="leave n_nodes out: every frame is a node",
         )
     named = (
-        dict(frames)
+        {str(name): frame for name, frame in frames.items()}
         if isinstance(frames, Mapping)
         else {f"node-{i}": frame for i, frame in enumerate(frames, start=1)}
     )
     if len(named) < 2:
         raise TaskError(
-            f"{len(named)} node was given, at least 2 are needed",
+            f"{len(named)} of at least 2 nodes were given",
             hint="with one node the sum is that node's own vector",
         )
     for name, frame in named.items():

@@ -204,6 +204,13 @@ class Node:
         """Name the dealer whose shares kept this node from working out the mask; a threshold expels it."""
         return self._send("accuse", round, dealer)
 
+    def told(self, step: str) -> str:
+        """Return a sentence about this node's last step, for its own operator."""
+        if step == "submit" and self._encoder.last_clipped:
+            cut = self._encoder.last_clipped
+            return f"{self.name}: {step}; {cut} of {self._encoder.length} values were cut to the task's clip"
+        return f"{self.name}: {step}"
+
     # Own view -----------------------------------------------------------------------------------------
 
     def _catch_up(self) -> None:

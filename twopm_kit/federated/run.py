@@ -61,6 +61,7 @@ class Run:
         self._task_id = 0
         self._round = 0
         self._faults: list[str] = []
+        self._hint = "bring more nodes, or run it with fewer drop-outs"
 
     def execute(self) -> FederatedResult:
         """Run the task to its end."""
@@ -93,7 +94,7 @@ class Run:
         if not any(r.status == "done" for r in rounds):
             raise RoundAborted(
                 f"no round of {self._task.name!r} found enough survivors: {rounds[-1].reason}",
-                hint="bring more nodes, or run it with fewer drop-outs",
+                hint=self._hint,
             )
         self._close(len(rounds))
         record_ = RunRecord(
@@ -253,11 +254,12 @@ class Run:
                 receipt = act(node, self._round)
             except (ContractReverted, SecureAggregationError) as fault:
                 # A node that sees foul play keeps silent; whether the round survives that, the chain decides.
-                self._faults.append(self._with_names(fault.message))
+                self._faults.append(f"{node.name}: {self._with_names(fault.message)}")
+                self._hint = fault.hint or self._hint
                 accusation = self._accused(node, fault)
                 self._tell(step, node.name, accusation, started, self._faults[-1], status="refused")
                 continue
-            self._tell(step, node.name, receipt, started, f"{node.name}: {step}")
+            self._tell(step, node.name, receipt, started, node.told(step))
 
     def _accused(self, node: Node, fault: TwoPMError) -> Receipt | None:
         """Let a node name the dealer that kept it from going on, if there is one."""

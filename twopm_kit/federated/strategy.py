@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from twopm_kit.errors import TaskError
+from twopm_kit.federated.arguments import number, whole
 
 __all__ = ["FaultTolerantFedAvg"]
 
@@ -42,9 +43,7 @@ class FaultTolerantFedAvg:
                 hint="give one of them: merge after epochs, or after batches",
             )
         for name in ("merge_epoch", "merge_iteration"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise TaskError(f"{name} is {value}", hint="give a whole number from 1")
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name))
         for name in ("wait_timeout", "connection_timeout"):
-            if not getattr(self, name) > 0:
-                raise TaskError(f"{name} is {getattr(self, name)}", hint="give a time in seconds above 0")
+            number(name, getattr(self, name))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from twopm_kit.errors import SchemaError, TaskError
+from twopm_kit.federated.arguments import whole
 from twopm_kit.federated.result import FederatedResult, RunRecord
 from twopm_kit.secagg import Decoded, RoundConfig
 
@@ -91,6 +92,8 @@ class Task(ABC):
     metric_names: tuple[str, ...] = ()
     wait_timeout: float = 60.0
     connection_timeout: float = 60.0
+    needs_all_nodes = False
+    """Whether each round must be over the same rows, so that a draw of some nodes would be wrong."""
 
     def __init__(
         self,
@@ -101,8 +104,10 @@ class Task(ABC):
         max_clients: int = 50,
         criteria: Criteria | None = None,
     ) -> None:
-        if max_rounds < 1:
-            raise TaskError(f"max_rounds is {max_rounds}", hint="ask for at least one round")
+        if not isinstance(name, str) or not name:
+            raise TaskError(f"the name of the task is {name!r}", hint="give it a name for people")
+        max_rounds = whole("max_rounds", max_rounds)
+        min_clients, max_clients = whole("min_clients", min_clients), whole("max_clients", max_clients)
         if not 2 <= min_clients <= max_clients:
             raise TaskError(
                 f"min_clients is {min_clients} and max_clients is {max_clients}",
@@ -234,6 +239,11 @@ def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
     SchemaError
         If a column is missing, not numeric, or holds NaN or an infinity.
     """
+    twice = sorted({str(column) for column in columns if (frame.columns == column).sum() > 1})
+    if twice:
+        raise SchemaError(
+            f"columns {twice} are in the frame more than once", hint="give every column a name of its own"
+        )
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise SchemaError(
@@ -241,9 +251,10 @@ def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
             hint="name columns that every node's frame has",
         )
     for column in columns:
-        if not pd.api.types.is_numeric_dtype(frame[column]):
+        kind = frame[column].dtype
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
             raise SchemaError(
-                f"column {column!r} has dtype {frame[column].dtype}, a number was expected",
+                f"column {column!r} has dtype {kind}, a real number was expected",
                 hint="encode the column as numbers first",
             )
     values = frame[columns].to_numpy(dtype=np.float64)

@@ -94,6 +94,17 @@ def seal_secret(bundle: SecretBundle, params_hash: str, passphrase: str) -> byte
     return front + AESGCM(_derive(phrase, salt, **_SCRYPT)).encrypt(nonce, inner, front)
 
 
+def key_in(content: bytes) -> str:
+    """Return the fingerprint that a key file names; no passphrase is needed to read it.
+
+    Raises
+    ------
+    CiphertextError
+        It is no key file.
+    """
+    return str(_split(content, _SECRET_MAGIC, "the key file")[0].get("fingerprint"))
+
+
 def open_secret(content: bytes, passphrase: str) -> SecretBundle:
     """Contents of a key file.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import tenseal.sealapi as seal
 
-from twopm_kit.errors import CiphertextError, SecretRefused
+from twopm_kit.errors import CiphertextError, SecretRefused, WrongKey
 from twopm_kit.fhe.container import ColumnHeader
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine, engine_for, guard_fork, seal_words
 from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, QueryLedger, flood_values, plan_flood
@@ -18,6 +18,7 @@ from twopm_kit.fhe.frames import Chunk, EncryptedFrame, encrypt_table, rescale_n
 from twopm_kit.fhe.keyfile import (
     SecretBundle,
     fingerprint_of,
+    key_in,
     open_secret,
     pack_public,
     seal_secret,
@@ -358,10 +359,17 @@ class KeyHolder:
         Raises
         ------
         WrongKey
-            The passphrase is too short.
+            The passphrase is too short, or the file holds another key, which would be lost.
+        CiphertextError
+            The file is there and is no key file.
         """
         guard_fork()
         target = Path(path)
+        if target.exists() and (other := key_in(read_file(target, "a key file"))) != self.fingerprint:
+            raise WrongKey(
+                f"{target.name} holds the key {other[:8]}…, not {self.fingerprint[:8]}…: it would be lost",
+                hint="save under another name, or move the old key file away",
+            )
         with seal_words("writing a secret key"):
             secret = dump(self._secret)
         bundle = SecretBundle(

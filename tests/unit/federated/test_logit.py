@@ -104,3 +104,60 @@ def test_moments_equal_pooled_statistics():
     assert np.abs(scaled.std() - 1).max() < 1e-6
     with pytest.raises(errors.SchemaError, match="not in the frame"):
         result.standardize(frame.iloc[:, :3])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"features": "GPA"},
+        {"features": ["const"]},
+        {"features": ["GPA"], "bound": float("nan")},
+        {"features": ["GPA"], "wait_timeout": 0},
+        {"features": ["GPA"], "connection_timeout": "5"},
+        {"features": ["GPA"], "max_rounds": "2"},
+        {"features": ["GPA"], "min_clients": 2.5},
+        {"features": ["GPA"], "name": ""},
+        {"features": ["GPA"], "name": 3},
+    ],
+)
+def test_slips_are_named_where_they_are_made(arguments):
+    options = dict(arguments)
+    name = options.pop("name", "t")
+    with pytest.raises(errors.TaskError) as raised:
+        LogitTask(name, "GRADE", **options)
+    assert raised.value.hint
+
+
+def test_names_and_numbers_from_pandas_and_numpy_are_taken(spector):
+    task = LogitTask("t", "GRADE", spector.columns[:1], max_rounds=np.int64(9), min_clients=np.int64(2))
+    result = LocalNetwork(spector, n_nodes=np.int64(3)).run(task, drop={np.int64(1): [np.int64(0)]})
+    assert result.converged
+    assert "converged, 32 rows" in repr(result)
+    short = LocalNetwork(spector, n_nodes=3).run(LogitTask("t", "GRADE", ["GPA"], max_rounds=1))
+    assert "NOT converged" in repr(short)
+
+
+def test_newton_does_not_wander_over_other_nodes_in_each_round(spector):
+    network = LocalNetwork(spector, n_nodes=4)
+    for task in (LogitTask("t", "GRADE", ["GPA"], max_clients=3), Moments("m", ["GPA"], max_clients=3)):
+        with pytest.raises(errors.TaskError, match="other nodes of 4"):
+            network.run(task)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.assign(GPA=f["GPA"].astype(complex)), r"node-2: column 'GPA' has dtype complex"),
+        (lambda f: f[["GPA", "GPA", "GRADE"]], r"node-2: columns .* more than once"),
+    ],
+)
+def test_odd_columns_are_named_with_their_node(spector, change, words):
+    parts = datasets.partition(spector, 2, label="GRADE", seed=1)
+    with pytest.raises(errors.SchemaError, match=words):
+        LocalNetwork([parts[0], change(parts[1])]).run(LogitTask("t", "GRADE", ["GPA"]))
+
+
+@pytest.mark.parametrize("columns", ["GPA", [], ["GPA", "GPA"]])
+def test_columns_of_moments_are_a_list(columns):
+    with pytest.raises(errors.TaskError):
+        Moments("m", columns)

@@ -147,7 +147,7 @@ def test_too_few_nodes(hospitals, classifier):
     few = dict(list(hospitals.items())[:2])
     with pytest.raises(errors.RoundAborted, match="are needed"):
         LocalNetwork(few).run(classifier(1))
-    with pytest.raises(errors.TaskError, match="at least 2"):
+    with pytest.raises(errors.TaskError, match="of at least 2"):
         LocalNetwork(list(hospitals.values())[:1])
 
 
@@ -161,7 +161,17 @@ def test_frames_that_are_no_frames(hospitals):
 
 
 @pytest.mark.parametrize(
-    "drop", [{0: ["hospital-1"]}, {1: ["nobody"]}, {1: [99]}, {1: {"sleep": ["hospital-1"]}}]
+    "drop",
+    [
+        {0: ["hospital-1"]},
+        {2: ["hospital-1"]},
+        {"1": ["hospital-1"]},
+        {1: ["nobody"]},
+        {1: [99]},
+        {1: {"sleep": ["hospital-1"]}},
+        {1: "hospital-1"},
+        ["hospital-1"],
+    ],
 )
 def test_an_impossible_plan_is_refused_before_anything_happens(hospitals, classifier, drop):
     network = LocalNetwork(hospitals)
@@ -230,3 +240,66 @@ def test_a_task_hands_its_timeouts_on():
 
     assert Patient().wait_timeout == 5.0
     assert LogitTask("t", "y", ["x"], wait_timeout=7.0).wait_timeout == 7.0
+
+
+def test_a_state_dict_of_copies_or_of_something_else_is_refused(hospitals):
+    from tests.unit.federated.conftest import Classifier
+
+    class Copies(Classifier):
+        def state_dict(self):
+            return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    class Arrays(Classifier):
+        def state_dict(self):
+            return {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+
+    class Nameless(Classifier):
+        def dataset(self):
+            return None
+
+    class Silent(Classifier):
+        def validate(self, dataloader):
+            super().validate(dataloader)
+
+    network = LocalNetwork(hospitals)
+    for kind, words in (
+        (Copies, "copies of weight"),
+        (Arrays, "tensors by name"),
+        (Nameless, "returned None"),
+        (Silent, "validate returned None"),
+    ):
+        with pytest.raises(errors.TaskError, match=words):
+            network.run(kind(1))
+
+
+def test_networks_say_what_they_were_given(hospitals, classifier):
+    frame = pd.concat(hospitals.values())
+    for arguments, words in (
+        ({"frames": frame.to_numpy(), "n_nodes": 3}, "ndarray"),
+        ({"frames": "x.csv", "n_nodes": 3}, "str"),
+        ({"frames": frame, "chain": 4}, "chain is 4"),
+        ({"frames": frame, "chain": "anvil", "n_nodes": 3}, "chain is 'anvil'"),
+    ):
+        with pytest.raises(errors.TaskError, match=words):
+            LocalNetwork(**arguments)
+    assert LocalNetwork(dict(enumerate(hospitals.values()))).names[0] == "0"
+    network = LocalNetwork(hospitals)
+    for call in (lambda: network.run(classifier), lambda: network.run(classifier(1), observe=3)):
+        with pytest.raises(errors.TaskError):
+            call()
+
+
+@pytest.mark.parametrize("options", [{"strategy": "fedavg"}, {"metrics": "loss"}, {"validate_interval": 0}])
+def test_options_of_another_kind_are_refused(classifier, options):
+    from twopm_kit.federated import HorizontalLearning
+
+    task = classifier(1)
+    with pytest.raises(errors.TaskError):
+        HorizontalLearning.__init__(task, "t", 1, **options)
+
+
+def test_cut_values_are_told_to_the_operator(hospitals, classifier):
+    events = []
+    LocalNetwork(hospitals).run(classifier(1, clip=1e-3), observe=events.append)
+    told = [event.detail for event in events if event.step == "submit"]
+    assert any("values were cut to the task's clip" in detail for detail in told)

@@ -249,7 +249,7 @@ def test_weak_passphrases_leave_no_file(holder, phrase, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_write_leaves_the_old_file(holder, stranger, tmp_path, monkeypatch):
+def test_failed_write_leaves_the_old_file(stranger, tmp_path, monkeypatch):
     path = stranger.save(tmp_path / "own.key", PHRASE)
     before = path.read_bytes()
 
@@ -258,7 +258,7 @@ def test_failed_write_leaves_the_old_file(holder, stranger, tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        holder.save(path, PHRASE)
+        stranger.save(path, "another good passphrase")
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["own.key", "own.key.ledger"]
 
@@ -307,7 +307,8 @@ def test_two_sessions_with_one_key_share_the_count(small, tmp_path):
     assert other.ledger.used == 4
     with pytest.raises(BudgetSpent):
         own.decrypt(enc[["a", "b"]])
-    fresh = KeyHolder.generate("linear")  # another key saved over it starts at its own count
+    fresh = KeyHolder.generate("linear")  # another key in its place starts at its own count
+    path.unlink()
     fresh.save(path, PHRASE)
     assert fresh.ledger.used == 0
 
@@ -506,3 +507,17 @@ def test_machines_without_nameless_memory(holder, small, monkeypatch):
     monkeypatch.setattr("twopm_kit.fhe.seal_io._HAS_MEMFD", False)
     back = holder.decrypt(EncryptedFrame.from_bytes(holder.encrypt(small).to_bytes()))
     assert np.abs(back - small).max().max() <= 1e-6
+
+
+def test_a_key_file_is_not_written_over_by_another_key(holder, stranger, tmp_path):
+    path = holder.save(tmp_path / "a.key", "correct horse battery")
+    before = path.read_bytes()
+    with pytest.raises(WrongKey, match="would be lost"):
+        stranger.save(path, "correct horse battery")
+    assert path.read_bytes() == before
+    holder.save(path, "another good passphrase")
+    other = tmp_path / "notes.txt"
+    other.write_text("no key")
+    with pytest.raises(CiphertextError):
+        holder.save(other, "correct horse battery")
+    assert other.read_text() == "no key"
