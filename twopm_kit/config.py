@@ -112,11 +112,11 @@ def _from_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read as UTF-8 text: {error}", hint=f"make {path} readable, or delete it"
-        ) from error
+        ) from None
     try:
         values = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}", hint="correct that line") from error
+        raise ConfigError(f"{path} is not TOML: {error}", hint="correct that line") from None
     for name in values:
         if name not in Settings.model_fields:
             raise ConfigError(
@@ -155,7 +155,7 @@ def _read() -> Settings:
         raise ConfigError(
             f"setting {name!r} is {given!r}; expected {expected}",
             hint=near or f"correct {_PREFIX}{name.upper()} or the line in {_FILE}",
-        ) from error
+        ) from None
 
 
 _cache: list[Settings] = []

@@ -102,8 +102,8 @@ def _run_vyper(source: str, name: str) -> dict[str, Any]:
                 settings=Settings(evm_version=EVM_VERSION),
                 output_formats=["abi", "bytecode", "bytecode_runtime"],
             )
-        except Exception as error:  # the compiler stops at some sources with an error of Python's own
-            raise _refused(error, source, name) from error
+        except Exception as error:  # noqa: BLE001  (it stops at some sources with an error of Python's own)
+            raise _refused(error, source, name) from None
     return outputs
 
 

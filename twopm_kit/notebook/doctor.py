@@ -115,6 +115,7 @@ def _machine() -> Condition:
 def _chains() -> Iterator[Condition]:
     """Start each local chain for a moment: a chain that is installed and does not start is not there."""
     from twopm_kit import chain
+    from twopm_kit.config import settings
 
     def start(target: str) -> str:
         with chain.connect(target) as started:
@@ -123,12 +124,24 @@ def _chains() -> Iterator[Condition]:
     yield _try("chain embedded", partial(start, "embedded"), "missing", "run 'make env'")
     remedy = "run 'make env', or put anvil on PATH; the embedded chain works without it"
     yield _try("chain anvil", partial(start, "anvil"), "optional", remedy)
+    try:
+        wanted = settings()
+    except TwoPMError:
+        return  # the card has said it
+    if wanted.chain not in ("embedded", "anvil"):
+        remedy = "start that node, or correct TWOPM_CHAIN"
+        yield _try("chain set", partial(start, wanted.chain), "missing", remedy)
 
 
 def _data() -> Iterator[Condition]:
     from twopm_kit import datasets
 
-    for name in datasets.names():
+    try:
+        known = datasets.names()
+    except TwoPMError as error:
+        yield Condition("data", error.message, "missing", error.hint)
+        return
+    for name in known:
         yield _try(f"data {name}", partial(_load, name), "missing", "restore data/")
 
 
