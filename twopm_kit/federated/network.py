@@ -31,7 +31,8 @@ class LocalNetwork:
     frames : sequence or mapping of DataFrame, or DataFrame
         The nodes' rows: one frame a node, by name or counted; or one frame that is divided.
     chain : Chain, optional
-        Where the round contract lives; default: a fresh embedded chain.
+        Where the round contract lives; default: a fresh chain of the kind that is set, which is the
+        embedded one unless ``TWOPM_CHAIN`` or ``twopm.toml`` says otherwise.
     n_nodes : int, optional
         Number of nodes, when one frame is given.
     mailbox : Mailbox, optional
@@ -60,7 +61,7 @@ class LocalNetwork:
                 hint="pass chain=kit.chain.connect(...), and the number of nodes as n_nodes=",
             )
         named = _named(frames, n_nodes, seed)
-        self.chain = chain or chains.connect("embedded")
+        self.chain = chain or chains.connect()
         self.mailbox = mailbox or Mailbox()
         self.owner = self.chain.account("task owner")
         self.contract = AggregationContract.deploy(self.chain, self.owner)

@@ -303,3 +303,15 @@ def test_cut_values_are_told_to_the_operator(hospitals, classifier):
     LocalNetwork(hospitals).run(classifier(1, clip=1e-3), observe=events.append)
     told = [event.detail for event in events if event.step == "submit"]
     assert any("values were cut to the task's clip" in detail for detail in told)
+
+
+def test_the_chain_that_is_set_is_used(hospitals, monkeypatch):
+    from twopm_kit import chain, config
+
+    with chain.connect("embedded") as other, other.serve() as server:
+        monkeypatch.setenv("TWOPM_CHAIN", server.url)
+        monkeypatch.setattr(config, "_cache", [])
+        network = LocalNetwork(hospitals)
+        assert network.chain.kind == "rpc"
+        assert network.chain.chain_id == other.chain_id
+        network.chain.close()
