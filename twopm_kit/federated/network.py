@@ -116,7 +116,7 @@ class LocalNetwork:
         TaskError
             If the task contradicts itself or is too large.
         RoundAborted
-            If no round found enough survivors.
+            If no round gave a result.
         """
         self._check(task)
         plan = DropPlan(drop, self.names, task.max_rounds)

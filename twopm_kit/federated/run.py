@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 _COORDINATOR = "coordinator"
+_TOO_FEW = "bring more nodes, or run it with fewer drop-outs"
 
 
 class Run:
@@ -61,7 +62,7 @@ class Run:
         self._task_id = 0
         self._round = 0
         self._faults: list[str] = []
-        self._hint = "bring more nodes, or run it with fewer drop-outs"
+        self._hint = _TOO_FEW
 
     def execute(self) -> FederatedResult:
         """Run the task to its end."""
@@ -93,7 +94,7 @@ class Run:
                 bar.update()
         if not any(r.status == "done" for r in rounds):
             raise RoundAborted(
-                f"no round of {self._task.name!r} found enough survivors: {rounds[-1].reason}",
+                f"no round of {self._task.name!r} gave a result: {rounds[-1].reason}",
                 hint=self._hint,
             )
         self._close(len(rounds))
@@ -195,6 +196,7 @@ class Run:
         reason = ""
         last = "share"
         self._faults.clear()
+        self._hint = _TOO_FEW
         phase = self._phase("share", members, Node.share, Phase.SHARE)
         if phase is Phase.SUBMIT:
             last = "submit"
