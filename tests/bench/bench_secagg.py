@@ -1,7 +1,7 @@
 """Prints what a secure aggregation round costs: run as ``python tests/bench/bench_secagg.py``.
 
 Beside the client's steps stand the same number of masks alone, in the field and in plain 32-bit arithmetic
-(AES-128-CTR keystream added modulo 2^32): their ratio is the price of the field.
+(AES-128-CTR keystream added modulo 2^32), both in one thread: their ratio is the price of the field.
 """
 
 import os
@@ -14,6 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from twopm_kit.secagg import BoxKey, Encoder, NodeSession, RoundConfig, RoundContext, reconstruct_mask, total
+from twopm_kit.secagg import masks as masks_module
 from twopm_kit.secagg.masks import MaskKey, add_masks
 
 SEED = 2024
@@ -45,8 +46,10 @@ def plain_masks(parameters, masks):
 
 
 def field_masks(parameters, masks):
-    """Add `masks` keystreams in the field."""
+    """Add `masks` keystreams in the field, in one thread."""
+    threads, masks_module._THREADS = masks_module._THREADS, 1
     add_masks(-(-parameters // 8), plus=[MaskKey(os.urandom(32)) for _ in range(masks)])
+    masks_module._THREADS = threads
 
 
 class OneRound:
@@ -60,28 +63,30 @@ class OneRound:
         self.peers = {address: key.public for address, key in self.keys.items()}
         self.vector = np.random.default_rng(SEED).normal(size=parameters)
         self.sessions = [NodeSession(self.context, self.config, a, k) for a, k in self.keys.items()]
-        self.messages = [session.share_message(self.peers) for session in self.sessions]
-        self.announcements = [message.announcement for message in self.messages]
+        dealt = [session.share_message(self.peers) for session in self.sessions]
+        self.announcements = [message.announcement for message in dealt]
+        self.messages = {message.dealer: message.to_bytes() for message in dealt}
+        self.masks = self.config.graph(members).degree + 1
 
     def share(self):
         address, key = next(iter(self.keys.items()))
         NodeSession(self.context, self.config, address, key).share_message(self.peers)
 
-    def receive_and_encode(self):
-        """Bring the first member to where it masks; return its session and encoded vector."""
-        first = self.sessions[0]
-        first.receive(self.messages, self.announcements)
-        return first, self.encoder.encode(self.vector)
+    def receive(self):
+        """Milliseconds in which the first member reads its neighbours' messages."""
+        start = time.perf_counter()
+        self.sessions[0].receive(self.messages, self.announcements)
+        return (time.perf_counter() - start) * 1e3
 
-    def unmask(self, dropped):
-        """Milliseconds that anyone needs for the total mask after some members dropped out."""
+    def unmask(self, tenths):
+        """Milliseconds that anyone needs for the total mask after some tenths of the members dropped out."""
         encoded = self.encoder.encode(self.vector)
-        living = self.sessions[dropped:]
+        living = [session for i, session in enumerate(self.sessions) if i % 10 >= tenths]
         for session in living:
             session.receive(self.messages, self.announcements)
         masked = total(session.mask(encoded) for session in living)
         survivors = [session.address for session in living]
-        openings = [session.open_shares(survivors) for session in living]
+        openings = {session.address: session.open_shares(survivors).to_bytes() for session in living}
         start = time.perf_counter()
         unmasking = reconstruct_mask(
             self.context,
@@ -104,39 +109,31 @@ def main():
     print(f"machine   {platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
     libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
     print(f"versions  Python {sys.version.split()[0]}, {libraries}; seed {SEED}")
-    print(f"times     milliseconds, best of {REPEATS}; the two unmask columns are one run each")
-    print("columns   client mask: the whole of NodeSession.mask, key agreement and input checks included")
-    print(
-        "          field, uint32: the same number of masks alone, in F_r and modulo 2^32; ratio of these two"
-    )
-    head = (
-        "n",
-        "parameters",
-        "share",
-        "encode",
-        "client mask",
-        "field",
-        "uint32",
-        "ratio",
-        "B/param",
-        "unmask",
-    )
-    print(" | ".join(f"{title:>11}" for title in (*head, "30% gone")))
-    for parameters in (100_000, 1_000_000):
-        for members in (10, 32):
-            one = OneRound(members, parameters)
-            share = milliseconds(one.share)
-            session, encoded = one.receive_and_encode()
-            encode = milliseconds(lambda one=one: one.encoder.encode(one.vector))
-            client = milliseconds(lambda s=session, e=encoded: s.mask(e))
-            field = milliseconds(lambda m=members, p=parameters: field_masks(p, m))
-            plain = milliseconds(lambda m=members, p=parameters: plain_masks(p, m))
-            size = one.encoder.elements * 32 / parameters
-            unmask = OneRound(members, parameters).unmask(0)
-            gone = OneRound(members, parameters).unmask(3 * members // 10)
-            row = [share, encode, client, field, plain, field / plain, size, unmask, gone]
-            cells = [f"{members:>11}", f"{parameters:>11,}", *(f"{value:>11.2f}" for value in row)]
-            print(" | ".join(cells))
+    print(f"times     milliseconds, best of {REPEATS}; receive and the two unmask columns are one run each")
+    print("columns   mask: the whole of NodeSession.mask, key agreement and input checks included")
+    print("          field, uint32: as many masks alone, one thread, in F_r and modulo 2^32; their ratio")
+    head = ("n", "k", "parameters", "share", "receive", "encode", "mask", "field", "uint32", "ratio")
+    print(" | ".join(f"{title:>10}" for title in (*head, "B/param", "unmask", "30% gone")))
+    for members, parameters in (
+        (10, 100_000),
+        (32, 100_000),
+        (100, 100_000),
+        (10, 1_000_000),
+        (32, 1_000_000),
+    ):
+        one = OneRound(members, parameters)
+        share, receive = milliseconds(one.share), one.receive()
+        encoded = one.encoder.encode(one.vector)
+        encode = milliseconds(lambda one=one: one.encoder.encode(one.vector))
+        client = milliseconds(lambda s=one.sessions[0], e=encoded: s.mask(e))
+        field = milliseconds(lambda m=one.masks, p=parameters: field_masks(p, m))
+        plain = milliseconds(lambda m=one.masks, p=parameters: plain_masks(p, m))
+        size = one.encoder.elements * 32 / parameters
+        unmask = OneRound(members, parameters).unmask(0)
+        gone = OneRound(members, parameters).unmask(3)
+        row = [share, receive, encode, client, field, plain, field / plain, size, unmask, gone]
+        cells = [f"{members:>10}", f"{one.masks - 1:>10}", f"{parameters:>10,}"]
+        print(" | ".join([*cells, *(f"{value:>10.2f}" for value in row)]))
 
 
 if __name__ == "__main__":

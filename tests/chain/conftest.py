@@ -1,6 +1,7 @@
 """Every test here runs on the embedded chain, on anvil, and on an embedded chain reached by URL."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,13 @@ def require_anvil():
         pytest.skip(str(missing))
 
 
-@pytest.fixture(params=BACKENDS)
-def chain(request):
-    """A fresh chain of each kind."""
-    if request.param == "anvil":
+@contextmanager
+def opened(kind):
+    """Give a chain of one kind."""
+    if kind == "anvil":
         require_anvil()
-    if request.param != "served":
-        with kit.chain.connect(request.param) as fresh:
+    if kind != "served":
+        with kit.chain.connect(kind) as fresh:
             yield fresh
         return
     with (
@@ -41,6 +42,20 @@ def chain(request):
         kit.chain.connect(server.url) as fresh,
     ):
         yield fresh
+
+
+@pytest.fixture(params=BACKENDS)
+def chain(request):
+    """A fresh chain of each kind."""
+    with opened(request.param) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def kept_chain(request):
+    """One chain of each kind for all tests of a module."""
+    with opened(request.param) as one:
+        yield one
 
 
 @pytest.fixture

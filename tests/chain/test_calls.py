@@ -266,8 +266,8 @@ def test_contracts_show_themselves(probe):
 def test_a_look_alike_is_told_from_the_contract_itself(chain, alice):
     tally = chain.deploy("Tally", 60, sender=alice)  # has immutable values behind its code
     assert chain.at("Tally", tally.address, exact=True).address == tally.address
-    board = chain.deploy("SecureAggregation", sender=alice)
-    assert chain.at("SecureAggregation", board.address, exact=True).address == board.address
-    assert chain.at("SecureAggregation", tally.address).address == tally.address
-    with pytest.raises(UnknownContract, match="not that of SecureAggregation"):
-        chain.at("SecureAggregation", tally.address, exact=True)
+    board = chain.deploy("SecureRound", tally.address, sender=alice)
+    assert chain.at("SecureRound", board.address, exact=True).address == board.address
+    assert chain.at("SecureRound", tally.address).address == tally.address
+    with pytest.raises(UnknownContract, match="not that of SecureRound"):
+        chain.at("SecureRound", tally.address, exact=True)

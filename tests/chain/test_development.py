@@ -141,7 +141,16 @@ def test_the_ledger_knows_who_spent_what(chain, alice, probe):
             second = probe.bump(3, sender=bob)
         third = probe.pay(sender=bob, value=1)
     frame = chain.ledger.frame()
-    assert list(frame.columns) == ["block", "sender", "contract", "call", "gas", "status", "section"]
+    assert list(frame.columns) == [
+        "block",
+        "sender",
+        "contract",
+        "call",
+        "gas",
+        "blob_gas",
+        "status",
+        "section",
+    ]
     assert frame["call"].tolist() == ["deploy", "bump", "bump", "pay"]
     assert frame["section"].tolist() == ["", "round 1", "inside", "round 1"]
     assert frame["sender"].tolist() == ["alice", "alice", "bob", "bob"]

@@ -44,6 +44,8 @@ class Receipt:
         Address of the sender.
     contract : str
         Name of the contract; empty for a plain transfer.
+    blob_gas : int
+        Blob gas used: 131,072 for each blob that came with the transaction.
     """
 
     tx_hash: str
@@ -53,6 +55,7 @@ class Receipt:
     call: str
     sender: str
     contract: str = ""
+    blob_gas: int = 0
 
     def __repr__(self) -> str:
         what = f"{self.contract}.{self.call}" if self.contract else self.call
@@ -71,8 +74,9 @@ class ContractMethod:
     """One method of a deployed contract; call it.
 
     A view or pure method takes ``sender=`` (whom the contract sees) and ``block=`` (at which block to look).
-    Any other takes ``sender=`` (required, an account), ``value=`` in wei, ``gas=`` (a limit), and
-    ``check=False`` to send it even though the node can tell that it will be refused.
+    Any other takes ``sender=`` (required, an account), ``value=`` in wei, ``gas=`` (a limit), ``blobs=`` (up
+    to six that travel with it, EIP-4844), and ``check=False`` to send it even though the node can tell that
+    it will be refused.
     """
 
     def __init__(self, contract: "Contract", name: str, entries: list[dict[str, Any]]) -> None:
@@ -94,7 +98,7 @@ class ContractMethod:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call the method: decoded values when it only reads, a `Receipt` otherwise."""
-        allowed = {"sender", "block"} if self.reads_only else {"sender", "value", "gas", "check"}
+        allowed = {"sender", "block"} if self.reads_only else {"sender", "value", "gas", "check", "blobs"}
         if not set(options) <= allowed:
             wrong = ", ".join(sorted(set(options) - allowed))
             kind = "reads only" if self.reads_only else "sends a transaction"

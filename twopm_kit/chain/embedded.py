@@ -25,6 +25,8 @@ from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
 from twopm_kit.chain.accounts import created_address
+from twopm_kit.chain.blobs import BLOB_GAS, BLOB_TYPE, unwrap
+from twopm_kit.chain.evm_memory import lend_memory
 from twopm_kit.chain.jsonrpc import INVALID_PARAMS, REFUSED, REVERTED, UNKNOWN_METHOD, Call, Fault, to_plain
 from twopm_kit.errors import ChainUnavailable
 
@@ -37,7 +39,10 @@ CALL_GAS = 50_000_000
 #: First word of ``web3_clientVersion``; tells a client that ``twopm_transact`` exists.
 CLIENT = "twopm-embedded"
 
+lend_memory()
+
 _FAUCET_WEI = 10**27
+_KEPT_BLOBS = 256  # 32 MiB
 _TIP = 10**9
 _NO_ADDRESS = b"\0" * 20
 _MOST_BLOCKS_AT_ONCE = 100_000
@@ -94,9 +99,12 @@ class EmbeddedNode:
         self._next_snapshot = 1
         self._through_tester: Callable[[str, Any], Any] | None = None
         self._closed = False
+        self._blobs: dict[bytes, bytes] = {}
         self._methods: dict[str, Callable[..., Any]] = {
+            "anvil_getBlobByHash": self._blob,
             "anvil_mine": self._mine,
             "eth_accounts": lambda: [self._faucet],
+            "eth_blobBaseFee": lambda: self._state("pending").blob_base_fee,
             "eth_blockNumber": lambda: len(self._records) - 1,
             "eth_call": self._call,
             "eth_chainId": lambda: self._chain.chain_id,
@@ -260,6 +268,11 @@ class EmbeddedNode:
                 "logsBloom": f"0x{int(receipt.bloom):0512x}",
                 "type": hex(getattr(transaction, "type_id", None) or 0),
             }
+            if (blob_gas := get_total_blob_gas(transaction)) > 0:
+                self._receipts[where["transactionHash"]] |= {
+                    "blobGasUsed": hex(blob_gas),
+                    "blobGasPrice": hex(self._chain.get_vm(at_header=header).state.blob_base_fee),
+                }
             used_before = receipt.gas_used
         self._records.append(_Record(header.hash, header, tuple(hashes), tuple(logs)))
 
@@ -324,27 +337,49 @@ class EmbeddedNode:
         vm = self._chain.get_vm(at_header=header)
         sender = _address(request["from"]) if request.get("from") else _NO_ADDRESS
         price = int(header.base_fee_per_gas or 0)
-        unsigned = vm.get_transaction_builder().new_unsigned_dynamic_fee_transaction(
-            chain_id=self._chain.chain_id,
-            nonce=vm.state.get_nonce(sender),
-            max_priority_fee_per_gas=0,
-            max_fee_per_gas=price,
-            gas=gas,
-            to=_address(request["to"]) if request.get("to") else b"",
-            value=_quantity(request.get("value"), 0),
-            data=_data(request.get("data", request.get("input"))),
-            access_list=(),
-        )
-        vm.state.delta_balance(sender, gas * price)
+        hashes = [_data(item) for item in request.get("blobVersionedHashes") or ()]
+        fields: dict[str, Any] = {
+            "chain_id": self._chain.chain_id,
+            "nonce": vm.state.get_nonce(sender),
+            "max_priority_fee_per_gas": 0,
+            "max_fee_per_gas": price,
+            "gas": gas,
+            "to": _address(request["to"]) if request.get("to") else b"",
+            "value": _quantity(request.get("value"), 0),
+            "data": _data(request.get("data", request.get("input"))),
+            "access_list": (),
+        }
+        lent = gas * price
+        builder = vm.get_transaction_builder()
+        if hashes:
+            blob_price = vm.state.blob_base_fee
+            lent += BLOB_GAS * len(hashes) * blob_price
+            unsigned = builder.new_unsigned_blob_transaction(
+                **fields, max_fee_per_blob_gas=blob_price, blob_versioned_hashes=hashes
+            )
+        else:
+            unsigned = builder.new_unsigned_dynamic_fee_transaction(**fields)
+        vm.state.delta_balance(sender, lent)
         computation: ComputationAPI = vm.state.apply_transaction(SpoofTransaction(unsigned, from_=sender))
         return computation
 
     def _decode(self, raw: str) -> SignedTransactionAPI:
         data = _data(raw)
-        if data[:1] == b"\x03":
-            raise Fault("blob transactions are not offered by the embedded chain; anvil takes them")
+        blobs: dict[bytes, bytes] = {}
+        if data[:1] == BLOB_TYPE:
+            data, blobs = unwrap(data)
         transaction: SignedTransactionAPI = self._chain.get_vm().get_transaction_builder().decode(data)
+        if blobs and set(transaction.blob_versioned_hashes) != set(blobs):
+            raise Fault("the transaction names other blobs than those that came with it")
+        # Kept for a while, as the nodes of a public network do (EIP-4844: 18 days).
+        self._blobs |= blobs
+        for oldest in list(self._blobs)[:-_KEPT_BLOBS]:
+            del self._blobs[oldest]
         return transaction
+
+    def _blob(self, versioned_hash: str) -> str | None:
+        blob = self._blobs.get(_data(versioned_hash))
+        return None if blob is None else "0x" + blob.hex()
 
     def _send(self, transaction: SignedTransactionAPI, *, even_if_refused: bool) -> dict[str, Any]:
         """Execute a transaction in a block of its own and give its receipt."""
@@ -454,6 +489,8 @@ class EmbeddedNode:
             "transactionsRoot": header.transaction_root,
             "receiptsRoot": header.receipt_root,
             "logsBloom": f"0x{int(header.bloom):0512x}",
+            "blobGasUsed": header.blob_gas_used,
+            "excessBlobGas": header.excess_blob_gas,
             "extraData": header.extra_data,
             "nonce": header.nonce,
             "sha3Uncles": header.uncles_hash,

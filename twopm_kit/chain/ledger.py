@@ -23,11 +23,12 @@ class Entry:
     contract: str
     call: str
     gas: int
+    blob_gas: int
     status: str
     section: str
 
 
-_COLUMNS = ("block", "sender", "contract", "call", "gas", "status", "section")
+_COLUMNS = ("block", "sender", "contract", "call", "gas", "blob_gas", "status", "section")
 
 
 class GasLedger:
@@ -43,12 +44,14 @@ class GasLedger:
         self._sections: list[str] = []
         self._addresses: dict[str, str] = {}
 
-    def _add(self, *, block: int, sender: Any, contract: str, call: str, gas: int, refused: bool) -> None:
+    def _add(
+        self, *, block: int, sender: Any, contract: str, call: str, gas: int, blob_gas: int, refused: bool
+    ) -> None:
         with self._lock:
             section = self._sections[-1] if self._sections else ""
             status = "reverted" if refused else "ok"
             self._addresses[sender.address] = sender.name
-            self._rows.append(Entry(block, sender.name, contract, call, gas, status, section))
+            self._rows.append(Entry(block, sender.name, contract, call, gas, blob_gas, status, section))
 
     def _forget_after(self, block: int) -> None:
         with self._lock:
@@ -76,15 +79,16 @@ class GasLedger:
         Returns
         -------
         pandas.DataFrame
-            Columns block, sender (the account's name), contract, call, gas, status (ok or reverted), section.
+            Columns block, sender (the account's name), contract, call, gas, blob_gas (131,072 a blob, with a
+            price of its own), status (ok or reverted), section.
         """
         import pandas as pd
 
         frame = pd.DataFrame([asdict(row) for row in self.rows()], columns=list(_COLUMNS))
-        return frame.astype({"block": "int64", "gas": "int64"})
+        return frame.astype({"block": "int64", "gas": "int64", "blob_gas": "int64"})
 
     def total(self, sender: Any = None) -> int:
-        """Sum the gas of everybody, or of one account (the account, its name or its address)."""
+        """Sum the gas, without blob gas, of everybody or of one account (itself, its name or its address)."""
         wanted = None
         if sender is not None:
             wanted = getattr(sender, "name", sender)
@@ -97,21 +101,25 @@ class GasLedger:
         Returns
         -------
         pandas.DataFrame
-            Index: the columns; values: ``calls`` and ``gas``; the largest first.
+            Index: the columns; values: ``calls``, ``gas`` and, where blobs were sent, ``blob_gas``; the
+            largest first.
 
         Raises
         ------
         CallError
             When a column is unknown or none is given.
         """
-        known = [name for name in _COLUMNS if name != "gas"]
+        known = [name for name in _COLUMNS if name not in ("gas", "blob_gas")]
         if not columns or not set(columns) <= set(known):
             raise CallError(
                 f"the ledger cannot be summed by {', '.join(map(repr, columns)) or 'nothing'}",
                 hint=f"name one or more of {', '.join(known)}",
             )
-        groups = self.frame().groupby(list(columns), sort=False)
-        table = groups.agg(calls=("gas", "size"), gas=("gas", "sum"))
+        frame = self.frame()
+        sums = {"calls": ("gas", "size"), "gas": ("gas", "sum")}
+        if frame["blob_gas"].any():
+            sums["blob_gas"] = ("blob_gas", "sum")
+        table = frame.groupby(list(columns), sort=False).agg(**sums)
         return table.sort_values("gas", ascending=False, kind="stable")
 
     def __len__(self) -> int:

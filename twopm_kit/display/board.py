@@ -24,9 +24,11 @@ STEPS = {
     "select": "select",
     "share": "share",
     "submit": "submit",
+    "challenge": "challenge",
     "freeze": "freeze",
     "open": "unmask",
     "attest": "attest",
+    "convict": "judge",
     "finish": "finish",
     "abort": "abort",
 }
@@ -50,7 +52,8 @@ _BURST = 4.0
 _EARLIER = 12
 # Nodes that such a line names when a round lost them; the others are counted.
 _NAMED = 4
-_PATH = [step for step in STEPS if step != "abort"]
+# Steps that every round takes: the others come only when somebody has done wrong, or too few are left.
+_PATH = [step for step in STEPS if step not in {"abort", "challenge", "convict"}]
 
 _PILL = "display:inline-block;padding:0 5px;border-radius:9px"
 _PILLS = {
@@ -130,7 +133,7 @@ class _Round:
     def gone(self, node: str) -> bool:
         """Tell whether a node was not chosen, or was lost before the survivors were counted."""
         cells = self.cells[node]
-        before = ("join", "select", "share", "submit", "freeze")
+        before = ("join", "select", "share", "submit", "challenge", "freeze")
         return node not in self.members() or any(cells.get(step) in {"dropped", "refused"} for step in before)
 
     def frozen(self) -> bool:
@@ -249,7 +252,11 @@ class RoundBoard:
                 return  # the list of who shared is final; who survives is counted after the submissions
             for name in known.members():
                 cells = known.cells[name]
-                cells["freeze"] = "done" if cells.get("submit") == "done" else "dropped"
+                stays = cells.get("submit") == "done" and cells.get("challenge", "done") == "done"
+                cells["freeze"] = "done" if stays else "dropped"
+        elif step == "challenge" and node in known.cells:
+            known.cells[node][step] = event.status
+            known.details[node, step] = str(event.detail)
         elif step in {"finish", "abort"} and not known.closing:
             known.closing = str(event.detail) or STEPS[step]
         known.phase = step
@@ -444,7 +451,9 @@ class RoundBoard:
 
     def _ribbon(self, known: _Round) -> str:
         """Return the steps of a round with the one at hand marked by weight and line, not by colour alone."""
-        path = [*_PATH[:-1], "abort"] if known.phase == "abort" else _PATH
+        path = [step for step in STEPS if step in _PATH or step == known.phase]
+        if known.phase == "abort":
+            path.remove("finish")
         here = path.index(known.phase)
         items = []
         for position, step in enumerate(path):

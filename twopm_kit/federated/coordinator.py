@@ -5,21 +5,64 @@ Everything here can be done by anybody: the contract checks the clock and the su
 
 import math
 import time
-
-from eth_hash.auto import keccak
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from twopm_kit.chain import Account, Receipt
-from twopm_kit.errors import ChainError, ContractReverted, RoundAborted
-from twopm_kit.federated.contract import AggregationContract, Phase, Terms
+from twopm_kit.chain.blobs import MOST_BLOBS
+from twopm_kit.errors import ChainError, ContractReverted, RoundAborted, StoreError, TamperedMessage
+from twopm_kit.federated import faults
+from twopm_kit.federated.archive import TaskArchive
+from twopm_kit.federated.contract import AggregationContract, Phase, Seat, Step, Terms, VerifierSeat
 from twopm_kit.federated.mailbox import Mailbox
-from twopm_kit.federated.openings import total_mask
+from twopm_kit.federated.sealing import Reader, seal_result
 from twopm_kit.federated.task import Task
-from twopm_kit.secagg import from_words, to_words
+from twopm_kit.federated.view import RoundView
+from twopm_kit.secagg import BoxKey, Mode, party_id, to_words
+from twopm_kit.secagg.field import Limbs
 
-__all__ = ["Coordinator"]
+__all__ = ["Check", "Coordinator", "Outcome"]
 
 _POLL_SECONDS = 0.5
 _RHYTHM_BLOCKS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """What became of one member's vector when it was looked at.
+
+    Attributes
+    ----------
+    account : str
+    fault : str
+        Empty if the vector is there and is the committed one.
+    receipt : Receipt or None
+        Of the challenge or the conviction.
+    """
+
+    account: str
+    fault: str = ""
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A published round.
+
+    Attributes
+    ----------
+    masked, total : uint32 array, shape (groups · m, 8)
+        The masked sum Y and the sum X.
+    receipts : tuple of Receipt
+        Of the transactions that published it; empty if somebody else was faster.
+    faults : dict
+        Party → what it did wrong; the sum is right all the same.
+    """
+
+    masked: Limbs
+    total: Limbs
+    receipts: tuple[Receipt, ...]
+    faults: dict[bytes, str]
 
 
 class Coordinator:
@@ -39,11 +82,41 @@ class Coordinator:
         self.contract = contract
         self.account = account
         self.mailbox = mailbox
+        self._box_key = BoxKey.generate()
 
-    def register(self, task: Task, *, join_blocks: int, step_blocks: int) -> tuple[int, Receipt]:
-        """Publish a task; return its number and the receipt."""
-        terms = Terms.of(task, join_blocks=join_blocks, step_blocks=step_blocks)
-        return self.contract.register(terms, task.criteria.allow_list, self.account)
+    def register(
+        self, task: Task, *, join_blocks: int, step_blocks: int, verifiers: Sequence[VerifierSeat] = ()
+    ) -> tuple[int, Receipt]:
+        """Publish a task; return its number and the receipt.
+
+        Parameters
+        ----------
+        task : Task
+        join_blocks, step_blocks : int
+            How long joining and each step may take.
+        verifiers : sequence of VerifierSeat
+            Who attests, if results are sealed.
+        """
+        terms = Terms.of(
+            task,
+            self.contract.chain,
+            join_blocks=join_blocks,
+            step_blocks=step_blocks,
+            owner_key=self._box_key.public,
+        )
+        archive = TaskArchive.of(task)
+        archive.load(approved=archive.code_hash)  # a task that does not travel costs no gas
+        task_id, receipt = self.contract.register(
+            terms, task.criteria.allow_list, self.account, verifiers=verifiers, reward=task.criteria.reward
+        )
+        context = self.contract.context(task_id, 0)
+        self.mailbox.put(context, "task", self.account.address, archive.to_bytes())
+        return task_id, receipt
+
+    def view(self, task: Task, task_id: int, round: int) -> RoundView:
+        """Return a round as the task's owner sees it."""
+        reader = Reader(self.account.address, self._box_key)
+        return RoundView(self.contract, self.mailbox, task, task_id, round, reader=reader)
 
     def open_round(self, task_id: int, before: int | None = None) -> tuple[int, list[Receipt]]:
         """Start the round after ``before``, unless somebody else has; return its number and the receipts."""
@@ -91,33 +164,121 @@ class Coordinator:
                 raise
         return self.contract.status(task_id, round).phase, receipt
 
-    def finish(self, task: Task, task_id: int, round: int) -> tuple[list[int], Receipt | None]:
-        """Take the mask off the sum and publish it.
+    def check_vectors(self, task: Task, task_id: int, round: int) -> list[Check]:
+        """Look at every committed vector; challenge what is missing, and prove on chain what is false.
 
-        Returns
-        -------
-        list of int
-            The sum as field elements.
-        Receipt
-            Of the transaction that published it.
+        Only vectors that are committed to but lie elsewhere have to be looked at: in ``direct`` mode the
+        contract adds them itself, and in ``blob`` mode the chain has checked them.
         """
-        masked = from_words(self.contract.masked_sum(task_id))
-        unmasking = total_mask(
-            self.contract,
-            self.mailbox,
-            task_id,
-            round,
-            config=task.round_config(),
-            elements=len(masked),
-        )
-        words = to_words(unmasking.unmask(masked))
+        view = self.view(task, task_id, round)
+        found = []
+        for seat in view.roster.reached(Step.SUBMITTED):
+            try:
+                view.vector(seat)
+            except (StoreError, TamperedMessage) as fault:
+                found.append(self._object(view, seat, fault))
+            else:
+                found.append(Check(seat.node))
+        return found
+
+    def _object(self, view: RoundView, seat: Seat, fault: StoreError | TamperedMessage) -> Check:
+        """Answer a vector that cannot be used: with a proof on chain if there is one, else with a challenge.
+
+        What a false commitment stands for is known to its sender alone. A challenge makes it public, or drops
+        its sender.
+        """
+        shown = (seat.data_root, seat.commitments)
+        outside = faults.no_group_element(party_id(seat.node), *shown, view.ring)
         try:
-            return words, self.contract.send("finish", task_id, round, words, sender=self.account)
+            if outside is not None:
+                receipt = self._convict(view, outside)
+            else:
+                where = (view.task_id, view.round, seat.number)
+                receipt = self.contract.send("challenge", *where, *shown, sender=self.account)
+        except ContractReverted as refusal:
+            return Check(seat.node, f"{fault.message}; {refusal.reason}")
+        return Check(seat.node, fault.message, receipt)
+
+    def prosecute(self, task: Task, task_id: int, round: int) -> list[Check]:
+        """Prove on chain what dealers and openers of a round have done wrong; each loses its stake.
+
+        Anybody can: the evidence is made of what the culprits have published. The round itself goes on with
+        the shares that are good.
+        """
+        view = self.view(task, task_id, round)
+        dealt, opened = view.share_messages(), view.opening_messages()
+        survivors = {party_id(account) for account in view.roster.survivors}
+        proofs = [
+            faults.bad_opener(opening, message, view.ring, survivors)
+            for opening in opened
+            for message in dealt
+        ]
+        proofs += [faults.bad_dealer(message, opened, view.ring, survivors) for message in dealt]
+        seats = view.roster.seats
+        found: dict[int, Check] = {}
+        for proof in proofs:
+            if proof is None or proof.seat in found or seats[proof.seat].convicted:
+                continue
+            what = f"convicted as a {proof.fault.name.lower().replace('_', ' ')}"
+            try:
+                found[proof.seat] = Check(seats[proof.seat].node, what, self._convict(view, proof))
+            except ContractReverted as refusal:
+                found[proof.seat] = Check(seats[proof.seat].node, f"not {what}: {refusal.reason}")
+        return list(found.values())
+
+    def _convict(self, view: RoundView, proof: faults.Evidence) -> Receipt:
+        return self.contract.send("convict", view.task_id, view.round, *proof.arguments, sender=self.account)
+
+    def finish(self, task: Task, task_id: int, round: int) -> Outcome:
+        """Take the mask off the sum and publish it, in the way that the task's mode asks for."""
+        view = self.view(task, task_id, round)
+        masked = view.masked_sum()
+        unmasking = view.unmasking()
+        total = unmasking.unmask(masked)
+        sealed = view.config.visibility == "sealed"
+        message = view.sum_message(masked)
+        if sealed or view.mode is not Mode.DIRECT:
+            self.mailbox.put(view.context, "sum", self.contract.address, message.to_bytes())
+        if sealed:
+            self._deliver(view, total)
+        try:
+            if view.mode is Mode.DIRECT and not sealed:
+                words = to_words(total)
+                receipts = [self.contract.send("finish", task_id, round, words, sender=self.account)]
+            else:
+                blobs = message.blobs if message.commitments else []
+                known = view.sum_digest(message) if view.mode is Mode.HASH else bytes(32)
+                receipts = self._finish_committed(task_id, round, unmasking.digest, known, blobs)
         except ContractReverted:
-            published = keccak(b"".join(word.to_bytes(32, "big") for word in words))
-            if self.contract.status(task_id, round).result_hash != published:
+            if self.contract.status(task_id, round).phase is not Phase.DONE:
                 raise
-            return words, None  # somebody else was faster
+            receipts = []  # somebody else was faster; the contract lets only one sum through
+        return Outcome(masked, total, tuple(receipts), unmasking.faults)
+
+    def _finish_committed(
+        self, task_id: int, round: int, mask: bytes, summed: bytes, blobs: Sequence[bytes]
+    ) -> list[Receipt]:
+        receipts = []
+        if len(blobs) > MOST_BLOBS:
+            for first in range(0, len(blobs), MOST_BLOBS):
+                part = blobs[first : first + MOST_BLOBS]
+                receipts.append(
+                    self.contract.send("post_sum", task_id, round, first, sender=self.account, blobs=part)
+                )
+            blobs = ()
+        receipts.append(
+            self.contract.send(
+                "finish_committed", task_id, round, mask, summed, sender=self.account, blobs=blobs
+            )
+        )
+        return receipts
+
+    def _deliver(self, view: RoundView, total: Limbs) -> None:
+        """Seal the sum to every member: they need it for the next round, and nobody else gets it."""
+        owner = Reader(self.account.address, self._box_key)
+        for seat in view.roster.seats:
+            box = seal_result(view.context, owner, party_id(seat.node), seat.box_key, total)
+            self.mailbox.put(view.context, "result", seat.node, box)
 
     def blocks_for(self, seconds: float, nodes: int) -> int:
         """Return a window in blocks that is long enough for everybody to speak.

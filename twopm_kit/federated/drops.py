@@ -8,11 +8,12 @@ from twopm_kit.federated.arguments import whole
 
 __all__ = ["DROP_STEPS", "Drop", "DropPlan"]
 
-DROP_STEPS = ("share", "submit", "open", "attest")
+DROP_STEPS = ("share", "submit", "deliver", "open", "attest")
 
 Drop = Mapping[int, Sequence[str | int] | Mapping[str, Sequence[str | int]]]
 """``{round: [nodes]}`` drops nodes in mid-round, after they have shared and before they submit;
-``{round: {step: [nodes]}}`` drops them at ``"share"``, ``"submit"``, ``"open"`` or ``"attest"``."""
+``{round: {step: [nodes]}}`` drops them at ``"share"``, ``"submit"``, ``"deliver"`` (they commit to a vector
+and then withhold it), ``"open"`` or ``"attest"``."""
 
 
 class DropPlan:

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 
 __all__ = ["STEPS", "Observer", "RoundEvent"]
 
-STEPS = ("register", "join", "select", "share", "submit", "freeze", "open", "attest", "finish", "abort")
+STEPS = (
+    "register",
+    "join",
+    "select",
+    "share",
+    "submit",
+    "challenge",
+    "freeze",
+    "open",
+    "attest",
+    "convict",
+    "finish",
+    "abort",
+)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,16 @@ from eth_hash.auto import keccak
 
 from twopm_kit.errors import TaskError
 from twopm_kit.federated.arguments import whole
+from twopm_kit.federated.privacy import Privacy
+from twopm_kit.federated.result import FederatedResult, RunRecord
+from twopm_kit.federated.robust import Robust
 from twopm_kit.federated.strategy import FaultTolerantFedAvg
 from twopm_kit.federated.task import Criteria, State, Task, Update, flatten, unflatten
 from twopm_kit.secagg import Decoded, RoundConfig
 
 __all__ = ["HorizontalLearning"]
+
+_MEMORY = "strategy."
 
 
 class HorizontalLearning(Task):
@@ -35,6 +41,12 @@ class HorizontalLearning(Task):
         Part of each node's rows that is kept for validation, in [0, 1).
     strategy : FaultTolerantFedAvg, optional
         How updates are merged.
+    privacy : Privacy, optional
+        Noise that nodes add to their updates, and the norm that updates are cut to. All nodes then count
+        alike.
+    robust : Robust or {"median", "trimmed_mean"}, optional
+        Combine group sums so that a few poisoned nodes cannot steer the result. Nodes of a group are
+        averaged, and groups count alike.
     clip : float
         Largest absolute change of one parameter in one round; larger changes are cut to it.
     value_bits : int
@@ -60,6 +72,8 @@ class HorizontalLearning(Task):
         validate_frac: float = 0.1,
         strategy: FaultTolerantFedAvg | None = None,
         *,
+        privacy: Privacy | None = None,
+        robust: Robust | str | None = None,
         clip: float = 1.0,
         value_bits: int = 16,
         metrics: Sequence[str] = ("loss", "accuracy"),
@@ -68,7 +82,13 @@ class HorizontalLearning(Task):
     ) -> None:
         self.strategy = FaultTolerantFedAvg() if strategy is None else strategy
         if not isinstance(self.strategy, FaultTolerantFedAvg):
-            raise TaskError(f"strategy is {strategy!r}", hint="pass FaultTolerantFedAvg(...)")
+            raise TaskError(f"strategy is {strategy!r}", hint="pass FaultTolerantFedAvg(), FedAdam(), ...")
+        if not isinstance(privacy, Privacy | None):
+            raise TaskError(
+                f"privacy is {privacy!r}", hint="pass Privacy(noise_multiplier=..., clip_norm=...)"
+            )
+        self.privacy = privacy
+        self.robust = Robust.of(robust)
         super().__init__(
             name,
             max_rounds=max_rounds,
@@ -88,6 +108,8 @@ class HorizontalLearning(Task):
         self.clip = clip
         self.value_bits = value_bits
         self.seed = seed
+        self._anchors: dict[int, torch.Tensor] = {}
+        self._pulled = True
 
     # What you write -----------------------------------------------------------------------------------
 
@@ -119,13 +141,37 @@ class HorizontalLearning(Task):
 
     def round_config(self) -> RoundConfig:
         """Return 32-bit lanes with weights up to the largest number of rows that fits."""
+        guarded = [wish.round_fields() for wish in (self.privacy, self.robust) if wish is not None]
         return RoundConfig(
             clip=self.clip,
             value_bits=self.value_bits,
             lanes=8,
             min_clients=self.min_clients,
             max_clients=self.max_clients,
+            **{name: value for fields in guarded for name, value in fields.items()},
         )
+
+    def proximal(self, model: torch.nn.Module) -> torch.Tensor:
+        """Return the proximal term of ``FedProx`` for a model in training; 0 under other strategies.
+
+        Add it to the loss: ``(loss + self.proximal(self.model)).backward()``. It is half of mu times the
+        squared distance of the parameters from the global model that this round started from.
+
+        Raises
+        ------
+        TaskError
+            If the model has parameters that ``state_dict`` does not return.
+        """
+        self._pulled = True
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        strange = [p for p in parameters if p.data_ptr() not in self._anchors]
+        if strange and self.strategy.pull:
+            raise TaskError(
+                f"{len(strange)} parameters of the model are not in state_dict(), or are new ones",
+                hint="pass the model whose state_dict() the task returns",
+            )
+        apart = [((p - self._anchors[p.data_ptr()]) ** 2).sum() for p in parameters if self.strategy.pull]
+        return 0.5 * self.strategy.pull * torch.stack(apart).sum() if apart else torch.zeros(())
 
     def settings(self) -> dict[str, Any]:
         """Return what fixes the training beside the code."""
@@ -133,8 +179,9 @@ class HorizontalLearning(Task):
             "dataset": self.dataset(),
             "validate_interval": self.validate_interval,
             "validate_frac": self.validate_frac,
-            "merge_epoch": self.strategy.merge_epoch,
-            "merge_iteration": self.strategy.merge_iteration,
+            "strategy": self.strategy.settings(),
+            "privacy": None if self.privacy is None else asdict(self.privacy),
+            "robust": None if self.robust is None else asdict(self.robust),
             "seed": self.seed,
         }
 
@@ -162,8 +209,22 @@ class HorizontalLearning(Task):
                 hint="return self.model.state_dict(), the model's own tensors",
             )
 
+        reserved = [name for name in first if name.startswith(_MEMORY)]
+        if reserved:
+            raise TaskError(
+                f"state_dict() has {reserved}, names that the strategy keeps", hint="rename the layers"
+            )
+
     def initial_state(self) -> State:
-        """Return the parameters that the task was made with."""
+        """Return the parameters that the task was made with, and the empty memory of the strategy."""
+        memory = self.strategy.memory(self.update_size())
+        return {**self._own_state(), **{_MEMORY + name: value for name, value in memory.items()}}
+
+    def result(self, state: State, record: RunRecord) -> FederatedResult:
+        """Return the model, without what the strategy remembers."""
+        return FederatedResult(self, _model(state), record)
+
+    def _own_state(self) -> State:
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
 
     def update_size(self) -> int:
@@ -188,17 +249,23 @@ class HorizontalLearning(Task):
             Change of every parameter, weighted by training rows.
         """
         train_rows, validate_rows = self._hold_out(frame)
+        state = _model(state)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed(round))
             self._load(state)
             metrics, count = self._validated(validate_rows, round)
             self._trained(train_rows)
-        values = flatten(self.initial_state()) - flatten(state)
-        return Update(values, self._weight(len(train_rows)), metrics, count)
+        values = flatten(self._own_state()) - flatten(state)
+        weight = self._weight(len(train_rows)) if self.strategy.weighting == "samples" else 1
+        return Update(values, weight, metrics, count)
 
     def merge(self, state: State, aggregate: Decoded) -> State:
-        """Add the weighted mean change to the global model."""
-        return unflatten(flatten(state) + aggregate.mean, like=state)
+        """Take the strategy's step from the mean change of the survivors."""
+        model = _model(state)
+        memory = {name.removeprefix(_MEMORY): state[name] for name in state if name not in model}
+        change, memory = self.strategy.step(aggregate.mean, memory)
+        merged = unflatten(flatten(model) + change, like=model)
+        return {**merged, **{_MEMORY + name: value for name, value in memory.items()}}
 
     def _seed(self, round: int) -> int:
         """Return a seed of this node and round, so that nodes do not shuffle alike."""
@@ -231,12 +298,33 @@ class HorizontalLearning(Task):
                 f"validate returned {shown}, the task announced {sorted(self.metric_names)}",
                 hint="pass metrics=(...) with exactly the keys that validate returns",
             )
-        return np.array([float(found[name]) for name in self.metric_names]), self._weight(len(rows))
+        # A loss that runs away must not silence the node: what counts is that it is large.
+        bound = self.round_config().metric_bound
+        values = np.array([float(found[name]) for name in self.metric_names])
+        return np.clip(values, -bound, bound), self._weight(len(rows))
 
     def _trained(self, rows: pd.DataFrame) -> None:
+        """Train, and see to it that a proximal term which was asked for was used."""
+        tensors = self.state_dict().values()
+        self._anchors = {t.data_ptr(): t.detach().clone() for t in tensors if t.is_floating_point()}
+        self._pulled = not self.strategy.pull
+        self._train(rows)
+        self._anchors = {}
+        if not self._pulled:
+            raise TaskError(
+                f"train never used self.proximal(model), so {type(self.strategy).__name__} would do nothing",
+                hint="write (loss + self.proximal(self.model)).backward() in train",
+            )
+
+    def _train(self, rows: pd.DataFrame) -> None:
         if self.strategy.merge_iteration is None:
             for _ in range(self.strategy.merge_epoch or 1):
                 self.train(self.make_train_dataloader(rows))
             return
         batches = itertools.chain.from_iterable(self.make_train_dataloader(rows) for _ in itertools.count())
         self.train(itertools.islice(batches, self.strategy.merge_iteration))
+
+
+def _model(state: State) -> State:
+    """Return a state without what the strategy remembers."""
+    return {name: value for name, value in state.items() if not name.startswith(_MEMORY)}

@@ -11,14 +11,13 @@ from twopm_kit.chain.abi import decode
 from twopm_kit.errors import ProtocolError
 from twopm_kit.federated.contract import Roster, encoder_of
 from twopm_kit.federated.node import Node
-from twopm_kit.federated.openings import delivered, total_mask
 from twopm_kit.federated.task import Task
+from twopm_kit.federated.view import RoundView
 from twopm_kit.secagg import (
     Encoder,
     OpeningMessage,
     ShareKind,
     ShareMessage,
-    from_words,
     party_id,
     to_words,
     verify_share_message,
@@ -43,6 +42,13 @@ _MEANINGS = {
     "max_clients": "seats in a round",
     "words": "field elements in a masked vector",
     "lanes": "numbers packed into one field element",
+    "mode": "how masked vectors are published: 0 calldata, 1 and 2 commitments, 3 blobs",
+    "sealed": "whether only owner, verifiers and members can read the sums",
+    "groups": "separate sums a round, for robust averages",
+    "degree": "neighbours of a member, when there are more than 50",
+    "share_threshold": "shares that reconstruct a secret, when there are more than 50",
+    "silence_penalty": "what a node that falls silent loses, in wei",
+    "owner_key": "key that openings of a sealed task are sealed to",
     "max_rounds": "most rounds of the task",
     "join_blocks": "blocks in which nodes may join",
     "step_blocks": "blocks that each step waits for nodes",
@@ -216,16 +222,8 @@ class Inspector:
 
     def unmasked(self, round: int) -> list[int]:
         """Return the sum of a round as anybody can compute it from public messages: masked sum minus mask."""
-        masked = from_words(self._contract.masked_sum(self.task_id))
-        unmasking = total_mask(
-            self._contract,
-            self._mailbox,
-            self.task_id,
-            round,
-            config=self.task.round_config(),
-            elements=len(masked),
-        )
-        return to_words(unmasking.unmask(masked))
+        view = self._view(round)
+        return to_words(view.unmasking().unmask(view.masked_sum()))
 
     def encoder(self) -> Encoder:
         """Return an encoder as every party of the task has it."""
@@ -239,17 +237,18 @@ class Inspector:
     def _share_message(self, dealer: Node, round: int) -> ShareMessage:
         """Return a dealer's message from the mailbox, checked against the chain."""
         address, roster = dealer.account.address, self._roster(round)
-        found = delivered(
-            self._contract, self._mailbox, self.task_id, round, kind="shares", senders=[address]
-        )
+        found = self._view(round).delivered("shares", [address])
         announced = {a.dealer: a for a in roster.announcements}
         if address not in found or party_id(address) not in announced:
             raise ProtocolError(
                 f"{dealer.name} has dealt no shares in round {round}", hint="look after node.share(round)"
             )
         context = self._contract.context(self.task_id, round)
-        members = [party_id(member) for member in roster.members]
-        return verify_share_message(found[address], announced[party_id(address)], context, members)
+        ring = self._view(round).ring
+        return verify_share_message(found[address], announced[party_id(address)], context, ring)
+
+    def _view(self, round: int) -> RoundView:
+        return RoundView(self._contract, self._mailbox, self.task, self.task_id, round)
 
     def _roster(self, round: int) -> Roster:
         return self._contract.roster(self.task_id, round)

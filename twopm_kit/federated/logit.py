@@ -1,32 +1,23 @@
 """Logistic regression over all nodes' rows by Newton's method, exact up to rounding."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.stats import norm
 
 from twopm_kit.errors import SchemaError, TaskError
-from twopm_kit.federated.arguments import column_names, number
-from twopm_kit.federated.result import FederatedResult, RunRecord
-from twopm_kit.federated.statistics import exact_lanes, within
-from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
-from twopm_kit.secagg import Decoded, RoundConfig
+from twopm_kit.federated.arguments import number
+from twopm_kit.federated.newton import NewtonFit, NewtonTask
+from twopm_kit.federated.result import RunRecord
+from twopm_kit.federated.summary import Summary
+from twopm_kit.federated.task import Criteria, State, numeric
 
 __all__ = ["LogitResult", "LogitTask"]
 
-_INTERCEPT = "const"
 
-
-class LogitTask(Task):
+class LogitTask(NewtonTask):
     """Logit model of a binary target, as if all rows were in one place.
-
-    In each round every node sends the gradient, the Hessian and the log-likelihood of its rows at the
-    current coefficients, masked; the sum over nodes is exactly what pooled rows would give, and one Newton
-    step follows (Hosmer, Lemeshow and Sturdivant 2013, section 1.2 and 2.2).
 
     Parameters
     ----------
@@ -40,19 +31,35 @@ class LogitTask(Task):
         Fewest survivors of a round, and most members.
     intercept : bool
         Whether a constant, named ``const``, is fitted.
+    ridge : float
+        Half of this times the sum of squared coefficients, the constant's apart, is taken off the
+        log-likelihood of all rows (le Cessie and van Houwelingen 1992). It gives separated classes a finite
+        fit; scale the features first.
     tolerance : float
         The fit ends when no coefficient has moved by more than this.
     max_rounds : int
-        Most Newton steps.
+        Most Newton steps, halved ones included.
     bound : float
         Largest absolute value of one entry of a node's statistics. A larger one is refused, never cut.
     wait_timeout, connection_timeout : float
         Seconds for each step of a round, and for nodes to join, on chains whose blocks have a rhythm.
+    enable_verify : bool
+        Must be False: there is no zero-knowledge proof that a node's sums belong to its committed rows.
+    verify_timeout : float
+        Seconds for such a proof; without ``enable_verify`` nobody waits.
     criteria : Criteria, optional
         Who may join.
-    """
 
-    needs_all_nodes = True
+    Raises
+    ------
+    TaskError
+        If the arguments contradict each other, or ``enable_verify`` is asked for.
+
+    Examples
+    --------
+    >>> task = LogitTask("grades", target="GRADE", features=["GPA", "TUCE", "PSI"])
+    >>> LocalNetwork(frame, n_nodes=3).run(task).summary()
+    """
 
     def __init__(
         self,
@@ -63,188 +70,105 @@ class LogitTask(Task):
         min_clients: int = 2,
         max_clients: int = 50,
         intercept: bool = True,
-        tolerance: float = 1e-6,
+        ridge: float = 0.0,
+        tolerance: float = 1e-7,
         max_rounds: int = 25,
         bound: float = 65_536.0,
         wait_timeout: float = 60.0,
         connection_timeout: float = 60.0,
+        verify_timeout: float = 60.0,
+        enable_verify: bool = False,
         criteria: Criteria | None = None,
     ) -> None:
+        if enable_verify:
+            raise TaskError(
+                "enable_verify asks for a zero-knowledge proof of each node's gradient, which the kit does "
+                "not have; it verifies that the sum is that of the vectors which were committed to on chain, "
+                "not how a node came by its vector",
+                hint="leave enable_verify out, and keep strangers out with criteria=Criteria(allow_list=...)",
+            )
         super().__init__(
-            name, max_rounds=max_rounds, min_clients=min_clients, max_clients=max_clients, criteria=criteria
+            name,
+            target,
+            features,
+            2,
+            min_clients=min_clients,
+            max_clients=max_clients,
+            intercept=intercept,
+            ridge=ridge,
+            tolerance=tolerance,
+            max_rounds=max_rounds,
+            bound=bound,
+            wait_timeout=wait_timeout,
+            connection_timeout=connection_timeout,
+            criteria=criteria,
         )
-        self.target = target
-        self.features = column_names("features", features)
-        if target in self.features:
-            raise TaskError(f"target {target!r} is also a feature", hint="take it out of the features")
-        if intercept and _INTERCEPT in self.features:
-            raise TaskError(
-                f"a feature is called {_INTERCEPT!r}, as the intercept is",
-                hint="rename the column, or pass intercept=False",
-            )
-        self.intercept = intercept
-        self.tolerance = number("tolerance", tolerance)
-        self.bound = number("bound", bound)
-        self.wait_timeout = number("wait_timeout", wait_timeout)
-        self.connection_timeout = number("connection_timeout", connection_timeout)
+        self.verify_timeout = number("verify_timeout", verify_timeout)
 
-    @property
-    def terms(self) -> list[str]:
-        """Names of the coefficients, the constant first."""
-        return [_INTERCEPT, *self.features] if self.intercept else self.features
-
-    def round_config(self) -> RoundConfig:
-        """Return 64-bit lanes, so that sums agree with pooled rows."""
-        return exact_lanes(self, self.bound)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what fixes the fit beside the code."""
-        return {
-            "target": self.target,
-            "features": self.features,
-            "intercept": self.intercept,
-            "tolerance": self.tolerance,
-            "bound": self.bound,
-        }
-
-    def initial_state(self) -> State:
-        """Return zero coefficients; the other entries are filled by the rounds."""
-        p = len(self.terms)
-        return {
-            "params": np.zeros(p),
-            "covariance": np.full((p, p), np.nan),
-            "loglike": np.array(np.nan),
-            "rows": np.array(np.nan),
-            "step": np.array(np.inf),
-        }
-
-    def update_size(self) -> int:
-        """Return p + p(p+1)/2 + 2: gradient, upper triangle of the Hessian, log-likelihood, rows."""
-        p = len(self.terms)
-        return p + p * (p + 1) // 2 + 2
-
-    def check(self, frame: pd.DataFrame) -> None:
-        """Refuse rows with a missing column, a value that is no number, or another target than 0 and 1."""
-        super().check(frame)
-        self._matrix(frame)
-
-    def local_update(self, state: State, frame: pd.DataFrame, round: int) -> Update:
-        """Compute the statistics of a node's rows at the current coefficients."""
-        del round
-        x, y = self._matrix(frame)
-        eta = x @ state["params"]
-        mu = expit(eta)
-        gradient = x.T @ (y - mu)
-        hessian = (x * (mu * (1 - mu))[:, None]).T @ x
-        loglike = np.sum(y * eta - np.logaddexp(0.0, eta))
-        values = np.concatenate(
-            [gradient, hessian[np.triu_indices(len(self.terms))], [loglike, float(len(y))]]
-        )
-        return Update(within(values, self.bound))
-
-    def merge(self, state: State, aggregate: Decoded) -> State:
-        """Take one Newton step with the summed statistics."""
-        p = len(self.terms)
-        total = aggregate.sum
-        gradient, triangle = total[:p], total[p : p + p * (p + 1) // 2]
-        hessian = np.zeros((p, p))
-        hessian[np.triu_indices(p)] = triangle
-        hessian += np.triu(hessian, 1).T
-        # Rounding alone can move an eigenvalue by a step for each client and entry: below a hundred times
-        # that, and below what float64 resolves, it cannot be told from zero.
-        resolution = 100 * p * self.max_clients * aggregate.step + 1e-14 * float(np.trace(hessian))
-        if not np.linalg.eigvalsh(hessian)[0] > resolution:
-            raise TaskError(
-                f"the Hessian of {self.terms} is singular over all nodes",
-                hint="standardise; drop a feature that others determine, or that separates the classes",
-            )
-        covariance = np.linalg.inv(hessian)
-        step = covariance @ gradient
-        return {
-            "params": state["params"] + step,
-            "covariance": covariance,
-            "loglike": np.array(total[-2]),
-            "rows": np.array(np.round(total[-1])),
-            "step": np.array(np.abs(step).max()),
-        }
-
-    def finished(self, state: State) -> bool:
-        """Tell whether the last step was below the tolerance."""
-        return bool(state["step"] <= self.tolerance)
+    def class_names(self) -> list[str]:
+        """Return the two classes."""
+        return ["0", "1"]
 
     def result(self, state: State, record: RunRecord) -> "LogitResult":
         """Return the fit with its standard errors."""
         return LogitResult(self, state, record)
 
-    def _matrix(self, frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        columns = numeric(frame, [*self.features, self.target])
-        x, y = columns[:, :-1], columns[:, -1]
+    def _codes(self, frame: pd.DataFrame) -> NDArray[np.int64]:
+        y = numeric(frame, [self.target])[:, 0]
         if not np.isin(y, (0.0, 1.0)).all():
             others = sorted(set(y.tolist()) - {0.0, 1.0})[:3]
             raise SchemaError(
                 f"target {self.target!r} holds {others}, only 0 and 1 are expected",
                 hint="encode the two classes as 0 and 1",
             )
-        return (np.column_stack([np.ones(len(x)), x]) if self.intercept else x), y
+        return y.astype(np.int64)
 
 
-class LogitResult(FederatedResult):
-    """A fitted logit model."""
+class LogitResult(NewtonFit):
+    """A fitted logit model, with the names that statsmodels uses."""
 
-    def __init__(self, task: LogitTask, state: State, record: RunRecord) -> None:
-        super().__init__(task, state, record)
-        self._terms = task.terms
-
-    def __repr__(self) -> str:
-        state = "converged" if self.converged else "NOT converged"
-        return f"{super().__repr__()[:-1]}, {state}, {self.nobs} rows)"
-
-    @property
-    def converged(self) -> bool:
-        """Whether the last Newton step was below the task's tolerance."""
-        return self.task.finished(self.state)
+    def _series(self, values: NDArray[np.float64], name: str) -> pd.Series:
+        return pd.Series(values, index=self.task.terms, name=name)
 
     @property
     def params(self) -> pd.Series:
         """Coefficients by name."""
-        return pd.Series(self.state["params"], index=self._terms, name="coef")
+        return self._series(self.state["params"], "coef")
 
     @property
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the coefficients: the inverse Hessian at the last step's start."""
-        return pd.DataFrame(self.state["covariance"], index=self._terms, columns=self._terms)
+        """Covariance of the coefficients: the inverse Hessian at the last step's start.
+
+        With ridge it is the sampling covariance of the shrunk estimates, which are biased towards zero.
+        """
+        return pd.DataFrame(self.state["covariance"], index=self.task.terms, columns=self.task.terms)
 
     @property
     def bse(self) -> pd.Series:
         """Standard errors by name."""
-        return pd.Series(np.sqrt(np.diag(self.state["covariance"])), index=self._terms, name="std err")
+        return self._series(self._errors(), "std err")
 
     @property
     def tvalues(self) -> pd.Series:
         """Coefficients over their standard errors."""
-        return (self.params / self.bse).rename("z")
+        return self._series(self._z(), "z")
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of the hypothesis that a coefficient is zero."""
-        return pd.Series(2 * norm.sf(np.abs(self.tvalues)), index=self._terms, name="P>|z|")
-
-    @property
-    def llf(self) -> float:
-        """Log-likelihood at the start of the last step."""
-        return float(self.state["loglike"])
-
-    @property
-    def nobs(self) -> int:
-        """Rows over all survivors of the last round."""
-        return int(self.state["rows"])
+        return self._series(self._p(), "P>|z|")
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the confidence intervals at level ``1 - alpha``."""
-        reach = norm.ppf(1 - alpha / 2) * self.bse
-        return pd.DataFrame({alpha / 2: self.params - reach, 1 - alpha / 2: self.params + reach})
+        lower, upper = self._interval(alpha)
+        return pd.DataFrame({alpha / 2: lower, 1 - alpha / 2: upper}, index=self.task.terms)
 
-    def summary(self) -> pd.DataFrame:
-        """Return one row a coefficient: estimate, standard error, z, p and the 95 % interval."""
-        table = pd.concat([self.params, self.bse, self.tvalues, self.pvalues, self.conf_int()], axis=1)
-        return table.rename(columns={0.025: "[0.025", 0.975: "0.975]"})
+    def summary(self) -> Summary:
+        """Return estimates, standard errors, z, p and 95 % intervals, as a frame that shows the whole fit."""
+        return self._summary(pd.Index(self.task.terms))
+
+    def predict(self, frame: pd.DataFrame) -> pd.Series:
+        """Return the probability of 1 for each row of a frame."""
+        return pd.Series(
+            np.exp(self._log_probabilities(frame)[:, 1]), index=frame.index, name=self.task.target
+        )

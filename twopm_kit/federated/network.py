@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from twopm_kit import chain as chains
 from twopm_kit.datasets import partition
@@ -18,7 +19,8 @@ from twopm_kit.federated.node import Node
 from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
 from twopm_kit.federated.run import Run
 from twopm_kit.federated.task import State, Task, Update
-from twopm_kit.secagg import Decoded
+from twopm_kit.federated.verifier import Verifier
+from twopm_kit.secagg import Decoded, RoundConfig
 
 __all__ = ["LocalNetwork"]
 
@@ -33,6 +35,12 @@ class LocalNetwork:
     chain : Chain, optional
         Where the round contract lives; default: a fresh chain of the kind that is set, which is the
         embedded one unless ``TWOPM_CHAIN`` or ``twopm.toml`` says otherwise.
+    config : RoundConfig, optional
+        How rounds are protected and published, in the place of what tasks ask for. Tasks whose sums must be
+        exact keep their own encoding, and take gamma, delta, mode, verification and visibility from it.
+    n_jobs : int
+        Processes that compute the nodes' updates side by side (joblib); -1: one a core. In another process a
+        node starts each round from the task as it was registered and the global model.
     n_nodes : int, optional
         Number of nodes, when one frame is given.
     mailbox : Mailbox, optional
@@ -50,6 +58,8 @@ class LocalNetwork:
         self,
         frames: Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame] | pd.DataFrame,
         chain: chains.Chain | None = None,
+        config: RoundConfig | None = None,
+        n_jobs: int = 1,
         *,
         n_nodes: int | None = None,
         mailbox: Mailbox | None = None,
@@ -66,6 +76,13 @@ class LocalNetwork:
         self.owner = self.chain.account("task owner")
         self.contract = AggregationContract.deploy(self.chain, self.owner)
         self.coordinator = Coordinator(self.contract, self.owner, self.mailbox)
+        self.config = config
+        self.n_jobs = n_jobs
+        self.verifiers = [
+            Verifier(name, self.chain.account(name), self.contract, self.mailbox)
+            for name in ("verifier-1", "verifier-2", "verifier-3")
+            if config is not None and config.visibility == "sealed"
+        ]
         self.nodes = [
             Node(name, frame, self.chain.account(name), self.contract, self.mailbox)
             for name, frame in named.items()
@@ -118,14 +135,14 @@ class LocalNetwork:
         RoundAborted
             If no round gave a result.
         """
-        self._check(task)
+        task = self._prepared(task)
         plan = DropPlan(drop, self.names, task.max_rounds)
         if observe is not None and not callable(observe):
             raise TaskError(f"observe is {observe!r}", hint="pass a function, or kit.display.RoundBoard()")
         return Run(self, task, plan, observe).execute()
 
-    def _check(self, task: Task) -> None:
-        """Refuse what cannot run before anything happens, and say at which node."""
+    def _prepared(self, task: Task) -> Task:
+        """Refuse what cannot run before anything happens, and say at which node; return what will run."""
         if not isinstance(task, Task):
             raise TaskError(f"{task!r} is no task", hint="make one first: network.run(MyTask())")
         for node in self.nodes:
@@ -139,22 +156,23 @@ class LocalNetwork:
                 f"and {type(task).__name__} needs the same rows in all",
                 hint=f"pass max_clients={len(self.nodes)}, or leave it out",
             )
+        return task if self.config is None else task.with_config(self.config)
 
     def run_in_clear(self, task: Task, drop: Drop | None = None) -> FederatedResult:
         """Run the same training without masks and chain, to compare with: it shows all updates to everybody.
 
         The same nodes are in each sum as in ``run`` with the same ``drop``, as long as no round aborts.
         """
-        self._check(task)
+        task = self._prepared(task)
         plan = DropPlan(drop, self.names, task.max_rounds)
         copies = {node.name: task.for_node(node.name) for node in self.nodes}
-        config = task.round_config()
-        state = task.initial_state()
+        config = task.config()
+        state = task.genesis()
         rounds: list[RoundRecord] = []
         for number in range(1, task.max_rounds + 1):
             present = [n for n in self.nodes if not plan.is_silent(number, n.name, "submit")]
             updates = [copies[n.name].local_update(state, n.frame, number) for n in present]
-            state, metrics = _merge_in_clear(task, state, updates, config.clip)
+            state, metrics = _merge_in_clear(task, state, updates, config)
             rounds.append(
                 RoundRecord(
                     number,
@@ -171,23 +189,42 @@ class LocalNetwork:
 
 
 def _merge_in_clear(
-    task: Task, state: State, updates: list[Update], clip: float
+    task: Task, state: State, updates: list[Update], config: RoundConfig
 ) -> tuple[State, dict[str, float]]:
+    """Do in clear what encoder, masks and decoder do: clip, average within each group, combine the groups."""
+    sections = [
+        _average(task, part, config)
+        for group in range(config.groups)
+        if (part := updates[group :: config.groups])
+    ]
+    decoded = task.combine(sections)
+    named = (
+        dict(zip(task.metric_names, decoded.metrics.tolist(), strict=True)) if decoded.metric_weight else {}
+    )
+    return task.merge(state, decoded), named
+
+
+def _average(task: Task, updates: list[Update], config: RoundConfig) -> Decoded:
     weights = np.array([u.weight for u in updates], dtype=np.float64)
-    values = np.stack([np.clip(u.values, -clip, clip) for u in updates])
+    values = np.stack([_clipped(u.values, config) for u in updates])
     counts = np.array([u.metric_weight for u in updates], dtype=np.float64)
     metrics = np.full(len(task.metric_names), np.nan)
     if counts.sum() > 0:
         metrics = counts @ np.stack([u.metrics for u in updates]) / counts.sum()
-    decoded = Decoded(
+    return Decoded(
         mean=weights @ values / weights.sum(),
         weight=int(weights.sum()),
         metrics=metrics,
         metric_weight=int(counts.sum()),
         step=0.0,
     )
-    named = dict(zip(task.metric_names, metrics.tolist(), strict=True)) if counts.sum() > 0 else {}
-    return task.merge(state, decoded), named
+
+
+def _clipped(values: NDArray[np.float64], config: RoundConfig) -> NDArray[np.float64]:
+    norm = float(np.linalg.norm(values))
+    if config.clip_norm is not None and norm > config.clip_norm:
+        values = values * (config.clip_norm / norm)
+    return np.clip(values, -config.clip, config.clip)
 
 
 def _named(

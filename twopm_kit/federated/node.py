@@ -1,18 +1,25 @@
 """One node: its rows, its keys, its own view of the chain, and its part in a round."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
 import pandas as pd
 
 from twopm_kit.chain import Account, Receipt
+from twopm_kit.chain.blobs import MOST_BLOBS
 from twopm_kit.errors import ProtocolError, SecretRefused, TaskError
+from twopm_kit.federated.archive import TaskArchive
+from twopm_kit.federated.commitment import frame_commitment
 from twopm_kit.federated.contract import AggregationContract, Phase, Terms, dataset_id, encoder_of
 from twopm_kit.federated.mailbox import Mailbox
-from twopm_kit.federated.openings import delivered, total_mask
 from twopm_kit.federated.progress import Progress
-from twopm_kit.federated.task import State, Task
-from twopm_kit.secagg import BoxKey, NodeSession, party_id, to_words
+from twopm_kit.federated.sealing import Reader, readers_of, seal_opening
+from twopm_kit.federated.task import State, Task, Update
+from twopm_kit.federated.vault import Vault
+from twopm_kit.federated.view import RoundView
+from twopm_kit.secagg import BoxKey, Mode, NodeSession, Unmasking, VectorMessage, party_id, to_words
 from twopm_kit.secagg.node import Stage
 
 __all__ = ["Node"]
@@ -38,6 +45,9 @@ class Node:
         Where messages lie.
     dataset : str, optional
         Data set that the rows belong to; default: whatever the task names.
+    vault : Vault, optional
+        Where keys and the secrets of a running round are kept, encrypted, so that a node that was stopped in
+        mid-round goes on when it is started again; default: in memory only, where a stopped node drops out.
     """
 
     def __init__(
@@ -49,6 +59,7 @@ class Node:
         mailbox: Mailbox,
         *,
         dataset: str = "",
+        vault: Vault | None = None,
     ) -> None:
         self.name = name
         self.frame = frame
@@ -57,10 +68,14 @@ class Node:
         self.mailbox = mailbox
         self.dataset = dataset
         self.task_id = 0
-        self._box_key = BoxKey.generate()
+        self.vault = vault
+        self._salt = os.urandom(32)
+        self._box_key = vault.box_key() if vault else BoxKey.generate()
         self._task: Task | None = None
         self._states: dict[int, State] = {}  # by the round whose sum led to it; 0: the first model
         self._session: NodeSession | None = None
+        self._vector = b""  # the masked vector of the session's round, as a message
+        self._unmaskings: dict[int, Unmasking] = {}  # of the latest round: what its result is worked out with
 
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {len(self.frame)} rows, {self.account.address})"
@@ -79,28 +94,59 @@ class Node:
 
     # T1: join -----------------------------------------------------------------------------------------
 
-    def enter(self, task: Task, task_id: int) -> None:
-        """Take a copy of a task after checking that it is the registered one.
+    def offered(self, task_id: int) -> TaskArchive:
+        """Fetch a task from storage, to read it before anything of it runs.
 
         Raises
         ------
         TaskError
-            If code, parameters, first model or sizes differ from what is on chain.
+            If it is not the one whose hashes its owner has registered.
         """
-        own = task.for_node(self.name)
+        context = self.contract.context(task_id, 0)
+        archive = TaskArchive.from_bytes(self.mailbox.get(context, "task", self.contract.owner(task_id)))
+        terms = self.contract.terms(task_id)
+        archive.demand(
+            code_hash=terms.code_hash, params_hash=terms.params_hash, genesis_hash=terms.genesis_hash
+        )
+        return archive
+
+    def enter(self, task_id: int, *, approved: bytes | None = None) -> None:
+        """Take a registered task from storage.
+
+        Parameters
+        ----------
+        task_id : int
+            Its number on chain.
+        approved : bytes, optional
+            The code hash that this node's operator has approved, having read ``offered(task_id).source``.
+            Tasks of the kit's own classes need none.
+
+        Raises
+        ------
+        TaskError
+            If storage holds another task than the chain, its code was not approved, or its sizes differ from
+            what is on chain.
+        """
+        own = self.offered(task_id).load(approved=approved).for_node(self.name)
         registered = self.contract.terms(task_id)
-        computed = Terms.of(own, join_blocks=registered.join_blocks, step_blocks=registered.step_blocks)
+        computed = Terms.of(
+            own,
+            self.contract.chain,
+            join_blocks=registered.join_blocks,
+            step_blocks=registered.step_blocks,
+            owner_key=registered.owner_key,
+        )
         different = [
             f.name for f in fields(Terms) if getattr(registered, f.name) != getattr(computed, f.name)
         ]
         if different:
             raise TaskError(
-                f"task {task_id} on chain differs from what {self.name} was handed: {', '.join(different)}",
-                hint="fetch the task that the chain's hashes name, and read its source before running it",
+                f"task {task_id} on chain differs from what {self.name} works out: {', '.join(different)}",
+                hint="stay out of it: the contract would run other rounds than the task says",
             )
         self.task_id = task_id
         self._task = own
-        self._states = {0: own.initial_state()}
+        self._states = {0: own.genesis()}
         self._finished = self.contract.contract.cursor("Finished", task=task_id)
         self._encoder = encoder_of(own)
 
@@ -114,6 +160,7 @@ class Node:
             self._box_key.public,
             len(self.frame),
             dataset,
+            frame_commitment(self.frame, self._salt),
             sender=self.account,
             value=terms.min_stake,
         )
@@ -136,73 +183,123 @@ class Node:
                 hint="stay out of further rounds: the owner may close the task",
             )
         seats = self.contract.roster(self.task_id, round).seats
+        self._check_seats(round, [seat.node for seat in seats])
+        view = self.view(round)
+        # Repeating a call that got no answer must repeat the message that may be on chain already.
+        session = self._kept_session(round)
+        if session is None or session.stage is not Stage.SHARED:
+            session = NodeSession(view.context, view.config, self.account.address, self._box_key)
+        message = session.share_message({seat.node: seat.box_key for seat in seats})
+        self._keep(session)
+        self.mailbox.put(view.context, "shares", self.account.address, message.to_bytes())
+        own = message.announcement
+        return self._send("share", round, own.mask_public, own.seed_hash, own.root)
+
+    def _check_seats(self, round: int, accounts: list[str]) -> None:
+        """Refuse a round whose members or numbers are not those of the task that this node has read."""
+        task = self._demand_task()
         allowed = {party_id(account) for account in task.criteria.allow_list}
-        strangers = [seat.node for seat in seats if allowed and party_id(seat.node) not in allowed]
+        strangers = [account for account in accounts if allowed and party_id(account) not in allowed]
         if strangers:
             raise ProtocolError(
                 f"{', '.join(strangers)} have seats and are not on the task's allow list",
                 hint="stay out of the round: the list on chain is not the task's",
             )
-        config = task.round_config()
-        threshold = self.contract.status(self.task_id, round).threshold
-        if threshold != config.threshold(len(seats)):
+        status, graph = self.contract.status(self.task_id, round), task.config().graph(len(accounts))
+        if (status.degree, status.share_threshold) != (graph.degree, graph.threshold):
             raise ProtocolError(
-                f"the chain asks for {threshold} of {len(seats)} shares, this node's parameters for "
-                f"{config.threshold(len(seats))}",
+                f"on chain {status.share_threshold} of {status.degree} neighbours reconstruct a secret, "
+                f"by this node's parameters {graph.threshold} of {graph.degree}",
                 hint="stay out of the round: contract and task do not belong together",
             )
-        context = self.contract.context(self.task_id, round)
-        # Repeating a call that got no answer must repeat the message that may be on chain already.
-        session = self._session
-        if session is None or session.context != context or session.stage is not Stage.SHARED:
-            session = NodeSession(context, config, self.account.address, self._box_key)
-        message = session.share_message({seat.node: seat.box_key for seat in seats})
-        self.mailbox.put(context, "shares", self.account.address, message.to_bytes())
-        self._session = session
-        own = message.announcement
-        return self._send("share", round, own.mask_public, own.seed_hash, own.root)
 
     # M2: submit ---------------------------------------------------------------------------------------
 
-    def submit(self, round: int) -> Receipt:
-        """Compute this node's update on its rows, mask it, and send it to the contract."""
-        task, session = self._demand_task(), self._demand_session(round, Phase.SUBMIT)
-        roster = self.contract.roster(self.task_id, round)
-        messages = delivered(
-            self.contract, self.mailbox, self.task_id, round, kind="shares", senders=roster.sharers
-        )
-        session.receive(messages, roster.announcements)
-        update = task.local_update(self.state, self.frame, round)
+    def compute(self, round: int) -> Update:
+        """Compute this node's update on its own rows, in clear; it never leaves the node like this."""
+        task = self._demand_task()
+        return task.local_update(self.state, self.frame, round)
+
+    def submit(self, round: int, update: Update | None = None, *, deliver: bool = True) -> Receipt:
+        """Mask this node's update and publish it in the way that the task's mode asks for.
+
+        Parameters
+        ----------
+        round : int
+            The round's number.
+        update : Update, optional
+            What `compute` returned for this round; left out, it is computed now.
+        deliver : bool
+            Whether the vector is left in storage when only its commitments go on chain.
+        """
+        session = self._demand_session(round, Phase.SUBMIT)
+        view = self.view(round)
+        if session.stage is not Stage.MASKED:
+            self._mask(view, session, update)
+        vector = VectorMessage.from_bytes(self._vector)
+        if view.mode is Mode.DIRECT:
+            return self._send("submit", round, to_words(vector.limbs))
+        if deliver:
+            self.mailbox.put(view.context, "vector", self.account.address, self._vector)
+        blobs = vector.blobs if view.mode is Mode.BLOB else ()
+        return self._send("commit", round, vector.data_root, vector.points, blobs=blobs)
+
+    def _mask(self, view: RoundView, session: NodeSession, update: Update | None) -> None:
+        """Mask this round's one vector, and keep it: a node that is started again sends the same."""
+        task, roster = self._demand_task(), view.roster
+        session.receive(view.delivered("shares", roster.sharers), roster.announcements)
+        update = self.compute(view.round) if update is None else update
         vector = self._encoder.encode(
-            update.values, update.weight, update.metrics if task.metric_names else None, update.metric_weight
+            update.values,
+            update.weight,
+            update.metrics if task.metric_names else None,
+            update.metric_weight,
+            members=len(roster.seats),
         )
-        return self._send("submit", round, to_words(session.mask(vector)))
+        kzg = view.mode in (Mode.KZG, Mode.BLOB)
+        message = VectorMessage.of(session.context, session.address, session.mask(vector), kzg=kzg)
+        self._vector = message.to_bytes()
+        self._keep(session)
+
+    def answer(self, round: int) -> Receipt | None:
+        """Publish the masked vector on chain as blobs, if somebody has asked for it; None if nobody has."""
+        view = self.view(round)
+        seat = view.roster.seats[self._seat(round)]
+        if not seat.challenged:
+            return None
+        self._demand_session(round, Phase.CHALLENGE)
+        vector = VectorMessage.from_bytes(self._vector)
+        self.mailbox.put(view.context, "vector", self.account.address, self._vector)
+        for first in range(0, len(vector.blobs), MOST_BLOBS):
+            part = vector.blobs[first : first + MOST_BLOBS]
+            receipt = self._send("answer", round, vector.data_root, vector.points, blobs=part)
+        return receipt
 
     # M3: open and attest ------------------------------------------------------------------------------
 
     def open_shares(self, round: int) -> Receipt:
-        """Open one share per member, of the kind that the frozen survivor list asks for."""
+        """Open one share per neighbour, of the kind that the frozen survivor list asks for."""
         session = self._demand_session(round, Phase.OPEN)
         message = session.open_shares(self.contract.roster(self.task_id, round).survivors)
-        self.mailbox.put(session.context, "openings", self.account.address, message.to_bytes())
+        self._keep(session)
+        payload = message.to_bytes()
+        if self._demand_task().config().visibility == "sealed":
+            readers = readers_of(self.contract, self.task_id)
+            payload = seal_opening(session.context, self._box_key, message, readers)
+        self.mailbox.put(session.context, "openings", self.account.address, payload)
         return self._send("open_shares", round, message.root)
 
     def attest(self, round: int) -> Receipt:
         """Work out the total mask from the opened shares and attest to its hash."""
-        task = self._demand_task()
-        unmasking = total_mask(
-            self.contract,
-            self.mailbox,
-            self.task_id,
-            round,
-            config=task.round_config(),
-            elements=self._encoder.elements,
-        )
-        return self._send("attest", round, unmasking.digest)
+        view = self.view(round)
+        unmasking = view.unmasking()
+        self._unmaskings = {round: unmasking}
+        return self._send("attest", round, view.attested_digest(unmasking))
 
     def accuse(self, round: int, dealer: bytes) -> Receipt:
         """Name the dealer whose shares kept this node from working out the mask; a threshold expels it."""
-        return self._send("accuse", round, dealer)
+        members = self.contract.roster(self.task_id, round).members
+        return self._send("accuse", round, [party_id(member) for member in members].index(dealer))
 
     def told(self, step: str) -> str:
         """Return a sentence about this node's last step, for its own operator."""
@@ -213,22 +310,54 @@ class Node:
 
     # Own view -----------------------------------------------------------------------------------------
 
+    def view(self, round: int) -> RoundView:
+        """Return a round as this node sees it."""
+        reader = Reader(self.account.address, self._box_key)
+        return RoundView(self.contract, self.mailbox, self._demand_task(), self.task_id, round, reader=reader)
+
     def _catch_up(self) -> None:
         """Merge every sum that the chain has published since the last look."""
         task = self._demand_task()
+        groups = task.config().groups
         for event in self._finished.read():
             # A chain that went back publishes a round again: what followed the older sum is forgotten.
             number = int(event.args["round"])
             self._states = {n: state for n, state in self._states.items() if n < number}
-            words, survivors = list(event.args["words"]), int(event.args["survivors"])
             base = self._states[max(self._states)]
-            self._states[number] = Progress.after(task, base, words, survivors).state
+            view = self.view(number)
+            total = view.published(event, self._unmaskings.get(number))
+            self._states[number] = Progress.after(task, base, total, view.roster.counts(groups)).state
+            if self.vault is not None:
+                self.vault.forget(view.context)
         # Rounds that a chain which went back has not run yet.
         current = self.contract.current_round(self.task_id)
         self._states = {n: state for n, state in self._states.items() if n <= current}
 
-    def _send(self, method: str, round: int, *args: Any) -> Receipt:
-        return self.contract.send(method, self.task_id, round, *args, sender=self.account)
+    def _seat(self, round: int) -> int:
+        return self.contract.roster(self.task_id, round).seat_of(self.account.address)
+
+    def _send(self, method: str, round: int, *args: Any, blobs: Sequence[bytes] = ()) -> Receipt:
+        return self.contract.send(
+            method, self.task_id, round, self._seat(round), *args, sender=self.account, blobs=blobs
+        )
+
+    def _keep(self, session: NodeSession) -> None:
+        """Hold the round's secrets, on disk too if there is a vault, before anything of them leaves."""
+        if session is not self._session and session.stage < Stage.MASKED:
+            self._vector = b""
+        if self.vault is not None:
+            self.vault.save(session, self._vector)
+        self._session = session
+
+    def _kept_session(self, round: int) -> NodeSession | None:
+        """Return the secrets of a round, from memory or from the vault."""
+        context = self.contract.context(self.task_id, round)
+        if self._session is not None and self._session.context == context:
+            return self._session
+        if self.vault is not None and (session := self.vault.load(context, self.account.address)):
+            self._session, self._vector = session, self.vault.message(context, self.account.address)
+            return session
+        return None
 
     def _demand_task(self) -> Task:
         if self._task is None:
@@ -237,8 +366,8 @@ class Node:
 
     def _demand_session(self, round: int, phase: Phase) -> NodeSession:
         """Return the session of a round, if the chain says that its lists are final."""
-        session = self._session
-        if session is None or session.context != self.contract.context(self.task_id, round):
+        session = self._kept_session(round)
+        if session is None:
             raise ProtocolError(
                 f"{self.name} has not shared in round {round}",
                 hint="sit this round out, and share in the next",

@@ -1,11 +1,13 @@
 """From a published sum to the next model: the one rule that every party follows for itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twopm_kit.errors import EncodingError, TamperedMessage, TaskError, TwoPMError
 from twopm_kit.federated.contract import encoder_of
 from twopm_kit.federated.task import State, Task
 from twopm_kit.secagg import Decoded
+from twopm_kit.secagg.field import Limbs
 
 __all__ = ["Progress"]
 
@@ -32,12 +34,12 @@ class Progress:
     cause: TwoPMError | None = None
 
     @classmethod
-    def after(cls, task: Task, state: State, words: list[int], survivors: int) -> "Progress":
+    def after(cls, task: Task, state: State, total: Limbs, counts: Sequence[int]) -> "Progress":
         """Return the model after a round.
 
         A member can mask what is no encoding at all, and the sum is then what nobody can decode, or what
-        the task cannot take a step with. Such a
-        round is void: by the same public rule everybody keeps the model it had, and the next round goes on.
+        the task cannot take a step with. Such a round is void: by the same public rule everybody keeps the
+        model it had, and the next round goes on.
 
         Parameters
         ----------
@@ -45,13 +47,14 @@ class Progress:
             The task.
         state : dict of ndarray
             The model that entered the round.
-        words : list of int
-            The published sum, as field elements.
-        survivors : int
-            How many vectors are in it.
+        total : uint32 array, shape (groups · m, 8)
+            The sums of all groups, one after the other.
+        counts : sequence of int
+            How many vectors are in each group's sum.
         """
         try:
-            decoded = encoder_of(task).decode(words, survivors)
+            sections = encoder_of(task).decode_sections(total, counts)
+            decoded = task.combine(sections)
             return cls(task.merge(state, decoded), decoded)
         except (EncodingError, TamperedMessage, TaskError) as fault:
             return cls(state, None, fault.message, fault)

@@ -13,18 +13,22 @@ from twopm_kit.errors import (
     ContractReverted,
     RoundAborted,
     SecureAggregationError,
+    StoreError,
     TamperedMessage,
     TaskError,
     TooFewSurvivors,
     TwoPMError,
 )
-from twopm_kit.federated.contract import Phase, Step
+from twopm_kit.federated.contract import Phase
+from twopm_kit.federated.coordinator import Outcome
 from twopm_kit.federated.drops import DropPlan
 from twopm_kit.federated.events import Observer, RoundEvent
 from twopm_kit.federated.node import Node
 from twopm_kit.federated.progress import Progress
 from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
 from twopm_kit.federated.task import Task
+from twopm_kit.federated.workers import Workers
+from twopm_kit.secagg import to_words
 
 if TYPE_CHECKING:
     from twopm_kit.federated.network import LocalNetwork
@@ -63,6 +67,10 @@ class Run:
         self._round = 0
         self._faults: list[str] = []
         self._hint = _TOO_FEW
+        self._attested = 0
+        self._groups = task.config().groups
+        self._sealed = task.config().visibility == "sealed"
+        self._workers = Workers(task, network.n_jobs)
 
     def execute(self) -> FederatedResult:
         """Run the task to its end."""
@@ -78,14 +86,15 @@ class Run:
             self._release(members)
 
     def _run(self, members: list[Node]) -> FederatedResult:
-        state = self._task.initial_state()
+        state = self._task.genesis()
         rounds: list[RoundRecord] = []
         # A bar on a terminal only: notebooks watch the round board.
         with tqdm(total=self._task.max_rounds, desc=self._task.name, unit="round", disable=None) as bar:
             while len(rounds) < self._task.max_rounds and not self._task.finished(state):
-                record = self._play_round(members)
-                if record.status == "done":
-                    progress = Progress.after(self._task, state, list(record.words), len(record.survivors))
+                record, outcome = self._play_round(members)
+                if outcome is not None:
+                    counts = self._contract.roster(self._task_id, self._round).counts(self._groups)
+                    progress = Progress.after(self._task, state, outcome.total, counts)
                     if isinstance(progress.cause, TaskError) and rounds and rounds[-1].status == "void":
                         raise progress.cause  # twice in a row: it is the task, not one member
                     state = progress.state
@@ -124,13 +133,15 @@ class Run:
             self._task,
             join_blocks=self._coordinator.blocks_for(self._task.connection_timeout, nodes),
             step_blocks=self._coordinator.blocks_for(self._task.wait_timeout, nodes),
+            verifiers=[verifier.seat for verifier in self._network.verifiers] if self._sealed else (),
         )
         self._tell("register", _COORDINATOR, receipt, started, f"task {self._task_id} is registered")
 
     def _join(self, members: list[Node]) -> None:
         for node in self._network.nodes:
             started = time.perf_counter()
-            node.enter(self._task, self._task_id)
+            # Whoever runs a network in one process has the task's source before them: that is the approval.
+            node.enter(self._task_id, approved=self._task.code_hash())
             try:
                 receipt = node.join()
             except ContractReverted as refusal:
@@ -164,6 +175,9 @@ class Run:
             return  # the error that led here is the one to tell
 
     def _release(self, members: list[Node]) -> None:
+        if self._task.criteria.min_stake:
+            # Faults of the last round can be proved for one more window, and stakes wait for that.
+            self._coordinator.wait_for_block(self._contract.last_fault_block(self._task_id) + 2)
         for node in members:
             started = time.perf_counter()
             try:
@@ -175,7 +189,7 @@ class Run:
 
     # One round ----------------------------------------------------------------------------------------
 
-    def _play_round(self, joined: list[Node]) -> RoundRecord:
+    def _play_round(self, joined: list[Node]) -> tuple[RoundRecord, Outcome | None]:
         began, first_event = time.perf_counter(), len(self._events)
         started = time.perf_counter()
         try:
@@ -191,49 +205,109 @@ class Run:
         for node in members:
             self._tell("select", node.name, None, time.perf_counter(), f"{node.name} is selected")
 
-        masked: list[int] = []
-        words: list[int] = []
+        outcome: Outcome | None = None
         reason = ""
         last = "share"
         self._faults.clear()
+        self._attested = 0
         self._hint = _TOO_FEW
         phase = self._phase("share", members, Node.share, Phase.SHARE)
         if phase is Phase.SUBMIT:
             last = "submit"
             sharers = self._present("sharers", members)
-            phase = self._phase("submit", sharers, Node.submit, Phase.SUBMIT)
+            phase = self._phase("submit", sharers, self._submission(sharers), Phase.SUBMIT)
+        if phase is Phase.CHALLENGE:
+            last = "challenge"
+            phase = self._challenge(members)
         if phase is Phase.OPEN:
-            masked = self._contract.masked_sum(self._task_id)
             survivors = self._present("survivors", members)
             self._each("open", survivors, Node.open_shares)
             openers = self._present("openers", members)
             status = self._contract.status(self._task_id, self._round)
-            if status.opened >= status.threshold:
-                self._each("attest", openers, Node.attest)
-            words, reason = self._finish()
+            if status.opened >= status.quorum:
+                self._attest(openers)
+            outcome, reason = self._finish()
         else:
             reason = "; ".join(
                 dict.fromkeys([f"too few nodes were left after the {last} step", *self._faults])
             )
         roster = self._contract.roster(self._task_id, self._round)
-        return RoundRecord(
+        record = RoundRecord(
             number=self._round,
-            status="done" if words else "aborted",
-            members=tuple(node.name for node in members),
+            status="done" if outcome else "aborted",
+            members=tuple(self._names.get(a, a) for a in roster.members),
             sharers=tuple(self._names.get(a, a) for a in roster.sharers),
             survivors=tuple(self._names.get(a, a) for a in roster.survivors),
-            masked_sum=tuple(masked),
-            words=tuple(words),
+            masked_sum=tuple(to_words(outcome.masked)) if outcome else (),
+            words=tuple(to_words(outcome.total)) if outcome else (),
             gas=sum(event.gas for event in self._events[first_event:]),
             seconds=time.perf_counter() - began,
             reason=reason,
         )
+        return record, outcome
+
+    def _submission(self, sharers: list[Node]) -> Callable[[Node, int], Receipt]:
+        """Let the nodes compute, side by side if there are several workers; return how each one submits."""
+        silent = {n.name for n in sharers if self._plan.is_silent(self._round, n.name, "submit")}
+        updates = self._workers.updates([n for n in sharers if n.name not in silent], self._round)
+
+        def submit(node: Node, round: int) -> Receipt:
+            deliver = not self._plan.is_silent(round, node.name, "deliver")
+            return node.submit(round, updates[node.name](), deliver=deliver)
+
+        return submit
+
+    def _challenge(self, members: list[Node]) -> Phase:
+        """Look at all committed vectors; who does not show its own, or showed a false one, is a drop-out."""
+        started = time.perf_counter()
+        by_account = {node.account.address: node for node in members}
+        for check in self._coordinator.check_vectors(self._task, self._task_id, self._round):
+            if not check.fault:
+                continue
+            node = by_account[check.account]
+            self._faults.append(f"{node.name}: {self._with_names(check.fault)}")
+            self._tell("challenge", _COORDINATOR, check.receipt, started, self._faults[-1])
+            if self._plan.is_silent(self._round, node.name, "deliver"):
+                self._tell(
+                    "challenge", node.name, None, started, f"{node.name} falls silent", status="dropped"
+                )
+                continue
+            started = time.perf_counter()
+            try:
+                receipt = node.answer(self._round)
+            except (ContractReverted, SecureAggregationError, StoreError) as fault:
+                self._tell("challenge", node.name, None, started, fault.message, status="refused")
+                continue
+            if receipt is not None:
+                self._tell("challenge", node.name, receipt, started, f"{node.name} publishes its vector")
+        return self._end_phase("challenge", Phase.CHALLENGE)
+
+    def _attest(self, openers: list[Node]) -> None:
+        """Let survivors, or the verifiers of a sealed task, attest to the mask that they worked out."""
+        before = len(self._events)
+        if not self._sealed:
+            self._each("attest", openers, Node.attest)
+        else:
+            for verifier in self._network.verifiers:
+                started = time.perf_counter()
+                try:
+                    receipt = verifier.attest(self._task, self._task_id, self._round)
+                except (ContractReverted, SecureAggregationError, StoreError) as fault:
+                    self._faults.append(f"{verifier.name}: {self._with_names(fault.message)}")
+                    self._tell("attest", verifier.name, None, started, self._faults[-1], status="refused")
+                    continue
+                self._tell("attest", verifier.name, receipt, started, f"{verifier.name}: attest")
+        attested = self._events[before:]
+        self._attested = sum(event.step == "attest" and event.status == "done" for event in attested)
 
     def _phase(
         self, step: str, nodes: list[Node], act: Callable[[Node, int], Receipt], ending: Phase
     ) -> Phase:
         """Let everybody speak, then end the phase on chain."""
         self._each(step, nodes, act)
+        return self._end_phase(step, ending)
+
+    def _end_phase(self, step: str, ending: Phase) -> Phase:
         started = time.perf_counter()
         phase, receipt = self._coordinator.end_phase(self._task_id, self._round, ending)
         aborted = phase is Phase.ABORTED
@@ -254,7 +328,7 @@ class Run:
                 continue
             try:
                 receipt = act(node, self._round)
-            except (ContractReverted, SecureAggregationError) as fault:
+            except (ContractReverted, SecureAggregationError, StoreError) as fault:
                 # A node that sees foul play keeps silent; whether the round survives that, the chain decides.
                 self._faults.append(f"{node.name}: {self._with_names(fault.message)}")
                 self._hint = fault.hint or self._hint
@@ -273,27 +347,39 @@ class Run:
         except ContractReverted:
             return None  # the phase is over: the round has ended anyway
 
-    def _finish(self) -> tuple[list[int], str]:
+    def _finish(self) -> tuple[Outcome | None, str]:
         """Publish the sum; where that cannot be, wait for the deadline and end the round with its reason."""
         started = time.perf_counter()
-        roster = self._contract.roster(self._task_id, self._round)
-        threshold = self._contract.status(self._task_id, self._round).threshold
-        attested = len(roster.reached(Step.ATTESTED))
-        if attested >= threshold:
+        needed = len(self._network.verifiers) // 2 + 1
+        if not self._sealed:
+            needed = self._contract.status(self._task_id, self._round).quorum
+        if self._attested >= needed:
             try:
-                words, receipt = self._coordinator.finish(self._task, self._task_id, self._round)
-            except (ContractReverted, TamperedMessage, TooFewSurvivors) as fault:
+                outcome = self._coordinator.finish(self._task, self._task_id, self._round)
+            except (ContractReverted, StoreError, TamperedMessage, TooFewSurvivors) as fault:
                 self._faults.append(self._with_names(fault.message))
             else:
-                self._tell(
-                    "finish", _COORDINATOR, receipt, started, f"the sum of round {self._round} is public"
-                )
-                return words, ""
-        counted = f"{attested} survivors opened and attested, {threshold} are needed"
+                if outcome.faults:
+                    self._prosecute()
+                seen = "sealed to the members" if self._sealed else "public"
+                said = f"the sum of round {self._round} is {seen}"
+                for receipt in outcome.receipts or (None,):
+                    self._tell("finish", _COORDINATOR, receipt, started, said)
+                return outcome, ""
+        who = "verifiers" if self._sealed else "survivors opened and"
+        counted = f"{self._attested} {who} attested, {needed} are needed"
+        self._prosecute()
         reason = "; ".join(dict.fromkeys([counted, *self._faults]))
         _, receipt = self._coordinator.end_phase(self._task_id, self._round, Phase.OPEN)
         self._tell("abort", _COORDINATOR, receipt, started, reason)
-        return [], reason
+        return None, reason
+
+    def _prosecute(self) -> None:
+        """Bring to the judge what can be proved of dealers and openers."""
+        for check in self._coordinator.prosecute(self._task, self._task_id, self._round):
+            said = f"{self._names.get(check.account, check.account)}: {check.fault}"
+            self._faults.append(said)
+            self._tell("convict", _COORDINATOR, check.receipt, time.perf_counter(), said)
 
     # Bookkeeping --------------------------------------------------------------------------------------
 

@@ -21,7 +21,12 @@ def exact_lanes(task: Task, bound: float) -> RoundConfig:
         Largest absolute value of one node's statistic.
     """
     return RoundConfig(
-        clip=bound, value_bits=50, lanes=4, min_clients=task.min_clients, max_clients=task.max_clients
+        clip=bound,
+        value_bits=50,
+        lanes=4,
+        min_clients=task.min_clients,
+        max_clients=task.max_clients,
+        max_weight=1,
     )
 
 

@@ -1,24 +1,23 @@
 """What a federated task is: code and parameters that every node runs on rows of its own."""
 
 import copy
-import inspect
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from types import FunctionType, MethodType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from eth_hash.auto import keccak
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from twopm_kit.errors import SchemaError, TaskError
 from twopm_kit.federated.arguments import whole
 from twopm_kit.federated.result import FederatedResult, RunRecord
+from twopm_kit.federated.robust import Robust, combine_sections
+from twopm_kit.federated.sources import Origin, code_of, origin_of
+from twopm_kit.federated.values import Recorded, canonical, encode, pack_arrays, recorded
 from twopm_kit.secagg import Decoded, RoundConfig
 
 __all__ = ["Criteria", "State", "Task", "Update", "numeric", "state_hash"]
@@ -41,12 +40,19 @@ class Criteria:
         Name of the data set that the rows must belong to; empty: any.
     allow_list : tuple of str
         The only accounts that may join; empty: everybody.
+    silence_penalty : int
+        What a selected node that falls silent in mid-round may lose of its stake, in wei.
+    reward : int
+        What the owner pays in for the whole task, in wei; each finished round pays an equal part to the
+        survivors that opened their shares.
     """
 
     min_rows: int = 1
     min_stake: int = 0
     dataset: str = ""
     allow_list: tuple[str, ...] = ()
+    silence_penalty: int = 0
+    reward: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class Task(ABC):
     """Base of all tasks; use ``HorizontalLearning``, ``LogitTask`` or ``Moments``, or derive your own.
 
     A task is a pure description: every node gets a copy, so nothing that a node computes reaches another
-    node except through the round.
+    node except through the round. What it is made from is written down when it is made: constructor
+    arguments, and the whole file or notebook cell of its class. ``archive`` turns that into bytes.
 
     Parameters
     ----------
@@ -94,6 +101,22 @@ class Task(ABC):
     connection_timeout: float = 60.0
     needs_all_nodes = False
     """Whether each round must be over the same rows, so that a draw of some nodes would be wrong."""
+    robust: Robust | None = None
+    """How the sums of groups become one update; None: they are added up."""
+    _origin: ClassVar[Origin | None] = None
+    _recorded: Recorded
+    _genesis: State | None = None
+    _wanted: RoundConfig | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._origin = origin_of(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Write down what the task is made from, before its constructor can change it."""
+        task = super().__new__(cls)
+        task._recorded = recorded(cls, args, kwargs)
+        return task
 
     def __init__(
         self,
@@ -173,33 +196,47 @@ class Task(ABC):
         task.node = name
         return task
 
-    # What the chain keeps ---------------------------------------------------------------------------
+    # How its rounds run ---------------------------------------------------------------------------------
 
-    def parameters(self) -> bytes:
-        """Return all parameters as canonical JSON: keys sorted, no spaces, UTF-8."""
-        parameters = {
-            "task": type(self).__name__,
-            "name": self.name,
-            "max_rounds": self.max_rounds,
-            "min_clients": self.min_clients,
-            "max_clients": self.max_clients,
-            "metrics": list(self.metric_names),
-            "criteria": asdict(self.criteria),
-            "round": asdict(self.round_config()),
-            "settings": self.settings(),
-            "attributes": {
-                key: value
-                for key, value in vars(self).items()
-                if key != "node" and isinstance(value, bool | int | float | str)
-            },
-        }
-        return json.dumps(parameters, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    def config(self) -> RoundConfig:
+        """Return the numbers of the task's rounds: its own, or what a network wants in their place."""
+        own = self.round_config()
+        return own if self._wanted is None else self.adapted(own, self._wanted)
 
-    def source(self) -> str:
-        """Return what the task runs: every class's whole file or notebook cell, and the kit's version.
+    def adapted(self, own: RoundConfig, wanted: RoundConfig) -> RoundConfig:
+        """Return what is taken of a network's wish.
 
-        Functions that a class calls are covered where they stand in the same file or cell; what it imports
-        from elsewhere is not. Keep a task in one place.
+        Who takes part stays the task's affair, and so does the encoding of a task whose sums must keep all
+        their digits (four lanes).
+        """
+        if own.lanes == wanted.lanes:
+            return replace(wanted, min_clients=own.min_clients, max_clients=own.max_clients)
+        names = ("gamma", "delta", "mode", "verification", "visibility")
+        return replace(own, **{name: getattr(wanted, name) for name in names})
+
+    def with_config(self, wanted: RoundConfig | None) -> Self:
+        """Return the same task with other rounds; see ``LocalNetwork(config=…)``."""
+        task = copy.copy(self)
+        task._wanted = wanted
+        return task
+
+    def combine(self, sections: Sequence[Decoded]) -> Decoded:
+        """Make one aggregate of the sums of a round's groups."""
+        return combine_sections(sections, self.robust)
+
+    # What travels, and what the chain keeps ------------------------------------------------------------
+
+    def genesis(self) -> State:
+        """Return a copy of the model that the first round starts from; an archived task brings it along."""
+        if self._genesis is None:
+            return self.initial_state()
+        return {name: value.copy() for name, value in self._genesis.items()}
+
+    def code(self) -> bytes:
+        """Return what the task runs as canonical JSON: every class's whole file or notebook cell.
+
+        Functions that a class calls are covered where they stand in the same file or cell, and the kit's own
+        classes by the hashes of their files; installed packages are not.
 
         Raises
         ------
@@ -207,28 +244,93 @@ class Task(ABC):
             If source cannot be found, as for a class typed into a bare interpreter, or if a method was
             replaced on the task itself, where no source says so.
         """
-        patched = [name for name, value in vars(self).items() if isinstance(value, FunctionType | MethodType)]
+        functions = (FunctionType, MethodType)
+        own = type(self)
+        patched = [n for n, value in vars(self).items() if isinstance(value, functions) and hasattr(own, n)]
         if patched:
             raise TaskError(
                 f"{', '.join(patched)} of {self.name!r} was replaced on the object, which no hash covers",
                 hint="write the method in a class of its own",
             )
-        parts = [f"# twopm_kit {version('twopm-kit')}"]
-        for cls in type(self).__mro__:
-            if cls is Task or cls is object or cls is ABC:
-                continue
-            parts.append(f"# {cls.__module__}.{cls.__qualname__}: {_lines(cls)}\n{_surroundings(cls)}")
-        return "\n".join(parts)
+        return canonical(code_of(type(self)))
+
+    def parameters(self) -> bytes:
+        """Return what the task was made with, and all settings that follow, as canonical JSON.
+
+        Raises
+        ------
+        TaskError
+            If a constructor argument cannot travel.
+        """
+        made = self._recorded.demand()
+        return canonical(
+            {
+                "task": type(self).__name__,
+                "arguments": made.arguments,
+                "arrays": keccak(self.arrays()).hex(),
+                "name": self.name,
+                "max_rounds": self.max_rounds,
+                "min_clients": self.min_clients,
+                "max_clients": self.max_clients,
+                "metrics": list(self.metric_names),
+                "criteria": asdict(self.criteria),
+                "round": asdict(self.config()),
+                "wanted": None if self._wanted is None else asdict(self._wanted),
+                "settings": self.settings(),
+                "attributes": {
+                    key: encode(value, key, {})
+                    for key, value in vars(self).items()
+                    if key != "node" and isinstance(value, bool | int | float | str)
+                },
+            }
+        )
+
+    def arrays(self) -> bytes:
+        """Return arrays and tensors among the constructor arguments as safetensors; empty without any."""
+        made = self._recorded.demand()
+        return pack_arrays(made.arrays) if made.arrays else b""
 
     def code_hash(self) -> bytes:
-        """Return keccak256 of the source: what nodes compare before they run anything."""
-        return keccak(self.source().encode())
+        """Return keccak256 of `code`: what nodes compare, and operators approve, before anything runs."""
+        return keccak(self.code())
+
+    def archive(self) -> bytes:
+        """Return everything that another process needs to make this task; see ``TaskArchive``.
+
+        Raises
+        ------
+        TaskError
+            If the source does not stand alone, or an argument cannot travel.
+        """
+        from twopm_kit.federated.archive import TaskArchive  # an archive knows tasks; this is the way back
+
+        return TaskArchive.of(self).to_bytes()
+
+    @staticmethod
+    def from_archive(data: bytes, *, approved: bytes | None = None) -> "Task":
+        """Make a task from its archive.
+
+        Parameters
+        ----------
+        data : bytes
+            What ``archive`` returned, from anybody.
+        approved : bytes, optional
+            The code hash that a person has approved after reading the source. Without it only tasks of the
+            kit's own classes are made.
+
+        Raises
+        ------
+        TaskError
+            If the archive is damaged, its code was not approved, or it does not lead to the same task here.
+        """
+        from twopm_kit.federated.archive import TaskArchive  # an archive knows tasks; this is the way back
+
+        return TaskArchive.from_bytes(data).load(approved=approved)
 
 
 def state_hash(state: State) -> bytes:
-    """Return keccak256 of a model: names in the order in which it is flattened, and its safetensors form."""
-    order = json.dumps(list(state)).encode()
-    return keccak(order + save({name: np.ascontiguousarray(value) for name, value in state.items()}))
+    """Return keccak256 of a model's safetensors form, which names the order in which it is flattened."""
+    return keccak(pack_arrays(state))
 
 
 def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
@@ -266,34 +368,6 @@ def numeric(frame: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
             hint="drop or fill missing values before the task runs",
         )
     return values
-
-
-def _methods(cls: type) -> list[FunctionType]:
-    members: list[Any] = [m.fget if isinstance(m, property) else m for m in vars(cls).values()]
-    found = (getattr(member, "__func__", member) for member in members)
-    unwrapped = (inspect.unwrap(member) for member in found if callable(member))
-    return [function for function in unwrapped if isinstance(function, FunctionType)]
-
-
-def _lines(cls: type) -> str:
-    """Return where the methods stand, which tells two classes of one name in one file apart."""
-    return ", ".join(f"{f.__name__} {f.__code__.co_firstlineno}" for f in _methods(cls))
-
-
-def _surroundings(cls: type) -> str:
-    """Return the file or notebook cell that a class was defined in; its methods know it."""
-    for function in _methods(cls):
-        try:
-            text, _ = inspect.findsource(function)
-        except (OSError, TypeError):
-            continue
-        return "".join(text)
-    if not _methods(cls):
-        return ""
-    raise TaskError(
-        f"the source of {cls.__name__} cannot be found, so the chain cannot hold its hash",
-        hint="define the task in a notebook cell or in a file",
-    )
 
 
 def flatten(state: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from twopm_kit.errors import ProtocolError, TamperedMessage, TooFewSurvivors
 from twopm_kit.secagg.boxes import BoxKey
-from twopm_kit.secagg.commitments import ShareKind, mask_digest, seed_hash, share_leaf
+from twopm_kit.secagg.commitments import ShareKind, mask_digest, seed_hash, share_leaf, survivors_digest
 from twopm_kit.secagg.config import RoundConfig
 from twopm_kit.secagg.context import ByParty, Party, RoundContext, party_id, party_name
 from twopm_kit.secagg.field import Limbs, subtract
 from twopm_kit.secagg.masks import MaskKey, add_masks, pair_key, self_key
 from twopm_kit.secagg.messages import OpeningMessage, ShareAnnouncement, ShareMessage, by_party
-from twopm_kit.secagg.node import check_survivors, usable_mask_key, verify_share_message
+from twopm_kit.secagg.node import usable_mask_key, verify_share_message
+from twopm_kit.secagg.roster import Roster
 from twopm_kit.secagg.shares import combine, combine_despite_errors
 
 __all__ = ["Unmasking", "reconstruct_mask"]
@@ -23,11 +26,12 @@ class Unmasking:
 
     Attributes
     ----------
-    mask : uint32 array, shape (m, 8)
-        M, the sum of all masks in the survivors' masked vectors.
+    mask : uint32 array, shape (groups · m, 8)
+        M, for each group the sum of all masks in its survivors' masked vectors.
     digest : bytes
         keccak256 over M as 32-byte big-endian words; the contract compares it with keccak256(Y − X).
     survivors : tuple of bytes
+        In ring order.
     faults : dict
         Party → what it did wrong. The result is correct all the same.
     """
@@ -38,7 +42,7 @@ class Unmasking:
     faults: dict[bytes, str] = field(default_factory=dict)
 
     def unmask(self, masked_sum: Limbs) -> Limbs:
-        """Return X = Y − M in F_r; shapes (m, 8)."""
+        """Return X = Y − M in F_r; shapes (groups · m, 8)."""
         return subtract(masked_sum, self.mask)
 
     def __repr__(self) -> str:
@@ -60,14 +64,14 @@ def reconstruct_mask(
     elements: int,
     opening_roots: ByParty[bytes] | None = None,
 ) -> Unmasking:
-    """Reconstruct the sum of all masks.
+    """Reconstruct the sum of all masks, for each group one.
 
     Parameters
     ----------
     context : RoundContext
     config : RoundConfig
     members : iterable of addresses
-        All selected members.
+        All selected members, in ring order.
     announcements : iterable of ShareAnnouncement
         From the chain, of all members that shared (U1).
     messages : mapping of address to ShareMessage or bytes, or iterable of ShareMessage
@@ -77,7 +81,7 @@ def reconstruct_mask(
     openings : mapping of address to OpeningMessage or bytes, or iterable of OpeningMessage
         From storage.
     elements : int
-        Length m of the masked vectors.
+        Length m of one member's masked vector.
     opening_roots : mapping of address to bytes, optional
         Roots of the openings on chain; an opening that does not match its root is ignored.
 
@@ -89,49 +93,58 @@ def reconstruct_mask(
     Raises
     ------
     TooFewSurvivors
-        If fewer than the threshold opened a good share of some dealer.
+        If fewer than the threshold opened a good share of some dealer, which the message names; or if the
+        survivor list cannot lead to a result (`Roster.survivors`).
     TamperedMessage
         If a dealer's shares lead to another secret than it announced, and not only a few of them, which
         would be corrected; the message names it.
     """
-    selected = sorted({party_id(member) for member in members})
-    threshold = config.threshold(len(selected))
+    roster = Roster.of(config, members)
     announced = {a.dealer: a for a in announcements}
-    if not announced.keys() <= set(selected):
+    if not announced.keys() <= set(roster.members):
         raise ProtocolError(
             "somebody announced shares who was not selected",
             hint="Read members and announcements of one round from the round contract.",
         )
-    living = check_survivors(survivors, announced, config.quorum(len(selected)))
+    living = roster.survivors(survivors, announced)
+    present = set(living)
     faults: dict[bytes, str] = {}
-    dealt = _verified_messages(context, selected, announced, by_party(messages), faults)
-    honest, good = _good_shares(context, living, dealt, _parsed(openings, opening_roots, faults), faults)
-    enough = len(honest) >= threshold
-    binding = context.binding
-    plus: list[MaskKey] = []
-    minus: list[MaskKey] = []
-    for dealer in sorted(announced):
-        announcement, shares = announced[dealer], good.get(dealer, {})
-        if dealer in living:
-            seed = _secret_of(announcement, ShareKind.SELF_SEED, shares, threshold, enough, context, faults)
-            plus.append(self_key(seed, binding, dealer))
+    dealt = _verified_messages(context, roster, announced, by_party(messages), faults)
+    given = _parsed(openings, opening_roots, faults)
+    honest, good = _good_shares(context, roster, living, dealt, given, faults)
+    usable = {member for member, announcement in announced.items() if usable_mask_key(announcement)}
+    plus: list[list[MaskKey]] = [[] for _ in range(roster.groups)]
+    minus: list[list[MaskKey]] = [[] for _ in range(roster.groups)]
+
+    def secret(dealer: bytes, kind: ShareKind) -> bytes:
+        # With enough honest openers, too few good shares of one dealer are this dealer's doing.
+        enough = sum(receiver in honest for receiver in roster.receivers(dealer)) >= roster.threshold
+        shares = good.get(dealer, {})
+        return _secret_of(announced[dealer], kind, shares, roster.threshold, enough, context, faults)
+
+    for dealer in roster.seated(announced):
+        group = roster.group(dealer)
+        if dealer in present:
+            seed = secret(dealer, ShareKind.SELF_SEED)
+            plus[group].append(self_key(seed, context.binding, dealer))
             continue
-        if not usable_mask_key(announcement):
-            continue  # it has no pairwise masks: see usable_mask_key
-        key = BoxKey(_secret_of(announcement, ShareKind.MASK_KEY, shares, threshold, enough, context, faults))
-        for survivor in living:
-            other = announced[survivor]
-            if usable_mask_key(other):
-                parties = {dealer: key.public, survivor: other.mask_public}
-                shared = pair_key(key.exchange(other.mask_public), binding, parties)
-                (plus if dealer > survivor else minus).append(shared)
-    mask = add_masks(elements, plus=plus, minus=minus)
+        # An unusable key has no pairwise masks: see usable_mask_key.
+        partners = [p for p in roster.partners(dealer) if p in present and {p, dealer} <= usable]
+        if partners:
+            key = BoxKey(secret(dealer, ShareKind.MASK_KEY))
+            for survivor in partners:
+                public = announced[survivor].mask_public
+                parties = {dealer: key.public, survivor: public}
+                shared = pair_key(key.exchange(public), context.binding, parties)
+                (plus if dealer > survivor else minus)[group].append(shared)
+    sections = [add_masks(elements, plus=p, minus=m) for p, m in zip(plus, minus, strict=True)]
+    mask = sections[0] if len(sections) == 1 else np.concatenate(sections)
     return Unmasking(mask, mask_digest(mask), living, faults)
 
 
 def _verified_messages(
     context: RoundContext,
-    members: list[bytes],
+    roster: Roster,
     announced: dict[bytes, ShareAnnouncement],
     received: Mapping[bytes, ShareMessage | bytes],
     faults: dict[bytes, str],
@@ -142,7 +155,7 @@ def _verified_messages(
             if dealer not in received:
                 _blame(faults, dealer, f"{party_name(dealer)} announced shares that are not in storage")
                 continue
-            dealt[dealer] = verify_share_message(received[dealer], announcement, context, members)
+            dealt[dealer] = verify_share_message(received[dealer], announcement, context, roster)
         except TamperedMessage as fault:
             _blame(faults, dealer, fault.message)
     return dealt
@@ -176,6 +189,7 @@ def _parsed(
 
 def _good_shares(
     context: RoundContext,
+    roster: Roster,
     living: tuple[bytes, ...],
     dealt: dict[bytes, ShareMessage],
     openings: dict[bytes, OpeningMessage],
@@ -184,25 +198,41 @@ def _good_shares(
     """Return the openers all of whose entries open their leaves, and dealer → opener → share."""
     openers: set[bytes] = set()
     good: dict[bytes, dict[bytes, bytes]] = {}
-    for opener in sorted(openings):
+    present = set(living)
+    digest = survivors_digest(context.binding, roster.bitmap(living))
+    for opener in roster.seated(openings):
         opening = openings[opener]
-        if opening.binding != context.binding or opening.survivors != living:
+        if opener not in present:
+            _blame(faults, opener, f"{party_name(opener)} opened shares and is no survivor")
+            continue
+        if opening.binding != context.binding or opening.survivors != digest:
             _blame(faults, opener, f"the opening of {party_name(opener)} is for another round or list")
             continue
         shares = {}
-        honest = True
+        neighbours = set(roster.receivers(opener))
         for entry in opening.entries:
             message = dealt.get(entry.dealer)
-            if message is None:
+            wanted = ShareKind.SELF_SEED if entry.dealer in present else ShareKind.MASK_KEY
+            if entry.dealer not in neighbours:
+                what = f"opened a share of {party_name(entry.dealer)}, which dealt it none"
+            elif entry.kind is not wanted:
+                # It gave away what nobody may know: it is blamed, and the share is left unused.
+                what = (
+                    f"opened the share of {entry.kind.name} of {party_name(entry.dealer)}, whose state asks "
+                    f"for {wanted.name}"
+                )
+            elif message is None:
                 continue
-            leaf = share_leaf(context.binding, entry.dealer, opener, entry.kind, entry.salt, entry.share)
-            if leaf != message.leaf(opener, entry.kind):
+            elif message.leaf(opener, entry.kind) != share_leaf(
+                context.binding, entry.dealer, opener, entry.kind, entry.salt, entry.share
+            ):
                 what = f"opened a share of {party_name(entry.dealer)} that does not open its leaf"
-                _blame(faults, opener, f"{party_name(opener)} {what}")
-                honest = False
-                break
-            shares[entry.dealer] = entry.share
-        if honest:
+            else:
+                shares[entry.dealer] = entry.share
+                continue
+            _blame(faults, opener, f"{party_name(opener)} {what}")
+            break
+        else:
             openers.add(opener)
             for dealer, share in shares.items():
                 good.setdefault(dealer, {})[opener] = share
@@ -218,10 +248,7 @@ def _secret_of(
     context: RoundContext,
     faults: dict[bytes, str],
 ) -> bytes:
-    """Reconstruct a dealer's b or s and check it against what the dealer announced.
-
-    With `enough` honest openers, too few good shares of one dealer are this dealer's doing.
-    """
+    """Reconstruct a dealer's b or s and check it against what the dealer announced."""
     dealer = announcement.dealer
     if len(shares) < threshold:
         raise TooFewSurvivors(

@@ -1,6 +1,7 @@
 """Sealed boxes between two parties: X25519, HKDF-SHA256, AES-256-GCM, bound to round, sender and receiver."""
 
 import os
+from typing import Literal, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -18,6 +19,7 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 BOX_OVERHEAD = _NONCE_BYTES + _TAG_BYTES
 _CURVE_PRIME = 2**255 - 19
+Content: TypeAlias = Literal["box", "opening"]
 
 
 class BoxKey(KeptSecret):
@@ -80,35 +82,56 @@ def check_public_key(public: bytes) -> bytes:
 
 
 def _cipher(
-    context: RoundContext, key: BoxKey, other: bytes, sender: bytes, receiver: bytes, publics: bytes
+    context: RoundContext,
+    key: BoxKey,
+    other: bytes,
+    sender: bytes,
+    receiver: bytes,
+    publics: bytes,
+    content: Content,
 ) -> AESGCM:
-    return AESGCM(derive(key.exchange(other), context.binding, "box", sender + receiver + publics))
+    return AESGCM(derive(key.exchange(other), context.binding, content, sender + receiver + publics))
 
 
 def seal(
-    context: RoundContext, key: BoxKey, receiver_public: bytes, sender: bytes, receiver: bytes, text: bytes
+    context: RoundContext,
+    key: BoxKey,
+    receiver_public: bytes,
+    sender: bytes,
+    receiver: bytes,
+    text: bytes,
+    content: Content = "box",
 ) -> bytes:
     """Encrypt `text` from sender to receiver; returns nonce ‖ ciphertext ‖ tag.
 
     The AES key and the associated data both carry the round's binding, sender and receiver, so a box that
-    is replayed in another round, sent on to somebody else, or sent back to its sender does not open.
+    is replayed in another round, sent on to somebody else, or sent back to its sender does not open. Nor does
+    a box of shares (``content="box"``) open where a sealed opening is expected (``content="opening"``).
     """
-    cipher = _cipher(context, key, receiver_public, sender, receiver, key.public + receiver_public)
+    publics = key.public + receiver_public
+    cipher = _cipher(context, key, receiver_public, sender, receiver, publics, content)
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, text, context.binding + sender + receiver)
 
 
 def open_box(
-    context: RoundContext, key: BoxKey, sender_public: bytes, sender: bytes, receiver: bytes, box: bytes
+    context: RoundContext,
+    key: BoxKey,
+    sender_public: bytes,
+    sender: bytes,
+    receiver: bytes,
+    box: bytes,
+    content: Content = "box",
 ) -> bytes:
     """Decrypt a box.
 
     Raises
     ------
     TamperedMessage
-        If it was altered or belongs to another round, sender or receiver.
+        If it was altered or belongs to another round, sender, receiver or content.
     """
-    cipher = _cipher(context, key, sender_public, sender, receiver, sender_public + key.public)
+    publics = sender_public + key.public
+    cipher = _cipher(context, key, sender_public, sender, receiver, publics, content)
     try:
         return cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], context.binding + sender + receiver)
     except (InvalidTag, ValueError) as cause:

@@ -14,21 +14,27 @@ from twopm_kit.errors import ProtocolError
 from twopm_kit.secagg.field import Limbs, to_big_endian
 
 __all__ = [
+    "CHUNK_ELEMENTS",
     "HASH_BYTES",
     "SALT_BYTES",
     "ShareKind",
+    "chunk_leaf",
+    "data_root",
     "mask_digest",
     "merkle_proof",
     "merkle_root",
     "opening_leaf",
     "seed_hash",
+    "share_digest",
     "share_leaf",
     "survivors_digest",
+    "vector_digest",
     "verify_proof",
 ]
 
 HASH_BYTES = 32
 SALT_BYTES = 32
+CHUNK_ELEMENTS = 32
 
 _LEAF: Final = b"\x00"
 _NODE: Final = b"\x01"
@@ -36,6 +42,7 @@ _ROOT: Final = b"\x02"
 _SEED: Final = b"\x03"
 _OPENING: Final = b"\x04"
 _SURVIVORS: Final = b"\x05"
+_CHUNK: Final = b"\x06"
 
 
 class ShareKind(IntEnum):
@@ -72,9 +79,48 @@ def seed_hash(binding: bytes, owner: bytes, seed: bytes) -> bytes:
     return keccak(_SEED + binding + owner + seed)
 
 
-def survivors_digest(binding: bytes, survivors: Sequence[bytes]) -> bytes:
-    """Digest of the frozen survivor list, in address order."""
-    return keccak(_SURVIVORS + binding + b"".join(sorted(survivors)))
+def share_digest(mask_public: bytes, seed_hash: bytes, root: bytes) -> bytes:
+    """Digest of a share announcement, the one word that a contract keeps of it."""
+    return keccak(mask_public + seed_hash + root)
+
+
+def survivors_digest(binding: bytes, bitmap: bytes) -> bytes:
+    """Digest of the frozen survivor list, as `Roster.bitmap` writes it."""
+    return keccak(_SURVIVORS + binding + bitmap)
+
+
+def chunk_leaf(binding: bytes, sender: bytes, chunk: bytes) -> bytes:
+    """Commit to `CHUNK_ELEMENTS` elements of a masked vector, as big-endian words."""
+    return keccak(_CHUNK + binding + sender + chunk)
+
+
+def data_root(binding: bytes, sender: bytes, words: bytes) -> bytes:
+    """Merkle root over the chunks of a masked vector.
+
+    Parameters
+    ----------
+    binding, sender : bytes
+    words : bytes
+        The vector as 32-byte big-endian words (`to_big_endian`); zeros fill the last chunk up.
+    """
+    size = CHUNK_ELEMENTS * HASH_BYTES
+    padded = words + bytes(-len(words) % size)
+    return merkle_root(
+        [chunk_leaf(binding, sender, padded[at : at + size]) for at in range(0, len(padded), size)]
+    )
+
+
+def vector_digest(root: bytes, commitments: Sequence[bytes] = ()) -> bytes:
+    """Digest of a submission, the one word that a contract keeps of it.
+
+    Parameters
+    ----------
+    root : bytes
+        `data_root` of the vector.
+    commitments : sequence of bytes
+        Its KZG commitments, 128 bytes each (EIP-2537, uncompressed).
+    """
+    return keccak(root + b"".join(commitments))
 
 
 def mask_digest(mask: Limbs) -> bytes:

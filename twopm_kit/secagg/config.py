@@ -2,16 +2,43 @@
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
+from enum import IntEnum
+from typing import Final
 
 from twopm_kit.errors import RoundConfigError
+from twopm_kit.secagg.graph import COMPLETE_GRAPH_LIMIT, MAX_MEMBERS, Graph, complete_graph, find_graph
 
-__all__ = ["COMPLETE_GRAPH_LIMIT", "RoundConfig"]
+__all__ = ["MIN_GROUP", "Mode", "RoundConfig"]
 
-COMPLETE_GRAPH_LIMIT = 50
+MIN_GROUP = 2
+"""Fewest survivors of a group: a group of one would show a single vector."""
 _LANE_BITS = {8: 32, 4: 64}
 _SUM_BITS = {8: 30, 4: 62}
 _MAX_VALUE_BITS = {8: 28, 4: 50}
+_MAX_GROUPS = COMPLETE_GRAPH_LIMIT // MIN_GROUP
+_BLOB_ELEMENTS: Final = 4096
+_MAX_DIRECT_ELEMENTS: Final = 520
+_MAX_KZG_PARAMETERS: Final = 300_000
+_MAX_BLOBS: Final = 12  # commitments that the contract keeps in all groups together
+_MAX_BLOBS_A_CALL: Final = 6
+_CHOICES = {
+    "mode": ("auto", "direct", "commit", "blob"),
+    "verification": ("kzg", "hash"),
+    "visibility": ("public", "sealed"),
+}
+
+
+class Mode(IntEnum):
+    """Where masked vectors live, and what the contract checks about their sum."""
+
+    DIRECT = 0
+    """On chain, as calldata; the contract adds them."""
+    KZG = 1
+    """In storage; the contract adds their KZG commitments and checks the sum's blob against them."""
+    HASH = 2
+    """In storage; the contract keeps a hash of each, and the survivors vouch for the sum."""
+    BLOB = 3
+    """In blobs of the chain; the contract checks every vector and the sum against their commitments."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +55,27 @@ class RoundConfig:
         Values per field element: 8 lanes of 32 bits (each sum below 2**30), for models; 4 lanes of 64 bits
         (each sum below 2**62), for statistics that must equal pooled computation.
     min_clients, max_clients : int
-        Fewest survivors that a sum may cover, and most members of a round.
+        Fewest survivors that a sum may cover, and most members of a round (up to 1000).
     max_weight : int, optional
         Largest integer weight of a client. Left out, it is the largest one that the lanes have room for.
     metric_bound : float
         Metrics lie in [-metric_bound, metric_bound].
     gamma, delta : float
         Largest fraction of members that collude, and that drop out.
+    mode : {"auto", "direct", "commit", "blob"}
+        Where masked vectors live; see `mode_for`.
+    verification : {"kzg", "hash"}
+        How the contract checks the sum in mode ``"commit"``.
+    visibility : {"public", "sealed"}
+        Whether anyone can compute the sum, or its owner and the verifiers only.
+    groups : int
+        Members fall into this many groups, each with a sum of its own, so that a median over groups can
+        leave a poisoned one out. A group's sum covers fewer members than the whole would.
+    clip_norm : float, optional
+        Largest Euclidean norm of one client's values.
+    noise_multiplier : float
+        Standard deviation of the noise in the sum as a multiple of clip_norm, when exactly `quorum` members
+        survive. 0 is no noise; more needs a clip_norm.
 
     Raises
     ------
@@ -43,7 +84,7 @@ class RoundConfig:
 
     Notes
     -----
-    See `threshold` for how many shares reconstruct a secret, and why.
+    See `find_graph` for how many neighbours a member has, how many shares reconstruct a secret, and why.
     """
 
     clip: float
@@ -55,6 +96,12 @@ class RoundConfig:
     metric_bound: float = 16.0
     gamma: float = 0.1
     delta: float = 0.3
+    mode: str = "auto"
+    verification: str = "kzg"
+    visibility: str = "public"
+    groups: int = 1
+    clip_norm: float | None = None
+    noise_multiplier: float = 0.0
 
     def __post_init__(self) -> None:
         if self.lanes not in _LANE_BITS:
@@ -64,23 +111,25 @@ class RoundConfig:
             )
         for name, least, most in (
             ("value_bits", 2, _MAX_VALUE_BITS[self.lanes]),
-            ("min_clients", 2, COMPLETE_GRAPH_LIMIT),
-            ("max_clients", 2, COMPLETE_GRAPH_LIMIT),
+            ("min_clients", 2, MAX_MEMBERS),
+            ("max_clients", 2, MAX_MEMBERS),
+            ("groups", 1, _MAX_GROUPS),
         ):
             value = getattr(self, name)
             if not _is_int(value) or not least <= value <= most:
                 raise RoundConfigError(
                     f"{name}={value!r}, expected a whole number from {least} to {most}",
-                    hint=f"Choose {name} in that range"
-                    + ("; every pair of members shares a mask." if name.endswith("clients") else "."),
+                    hint=f"Choose {name} in that range.",
                 )
         if self.min_clients > self.max_clients:
             raise RoundConfigError(
                 f"min_clients={self.min_clients} is above max_clients={self.max_clients}",
                 hint="Lower min_clients or raise max_clients.",
             )
-        for name in ("clip", "metric_bound"):
+        for name in ("clip", "metric_bound", "clip_norm"):
             value = getattr(self, name)
+            if name == "clip_norm" and value is None:
+                continue
             if not _is_real(value) or not 1e-100 < value < 1e100:
                 raise RoundConfigError(
                     f"{name}={value!r}, expected a positive finite number", hint=f"Choose {name} > 0."
@@ -91,9 +140,47 @@ class RoundConfig:
                 raise RoundConfigError(
                     f"{name}={value!r}, expected a fraction from 0 to below 1", hint=f"Lower {name}."
                 )
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise RoundConfigError(
+                    f"{name}={value!r}, expected one of {', '.join(choices)}",
+                    hint=f"Leave {name} out for {choices[0]!r}.",
+                )
+        self._check_noise()
         self._check_weight()
         for members in range(self.min_clients, self.max_clients + 1):
-            self.threshold(members)
+            self.graph(members)
+        self._check_groups()
+
+    def _check_noise(self) -> None:
+        if not _is_real(self.noise_multiplier) or not 0 <= self.noise_multiplier < 1e6:
+            raise RoundConfigError(
+                f"noise_multiplier={self.noise_multiplier!r}, expected a number from 0 to below 10^6",
+                hint="Choose 0 for no noise; common values lie between 0.5 and 10.",
+            )
+        if self.noise_multiplier and self.clip_norm is None:
+            raise RoundConfigError(
+                f"noise_multiplier={self.noise_multiplier} without clip_norm: noise protects a client whose "
+                "influence is bounded",
+                hint="Pass clip_norm, the largest norm of one client's values.",
+            )
+
+    def _check_groups(self) -> None:
+        if self.groups == 1:
+            return
+        if self.min_clients < MIN_GROUP * self.groups:
+            raise RoundConfigError(
+                f"{self.groups} groups with min_clients={self.min_clients}: expected at least {MIN_GROUP} "
+                "members a group, for the sum of a group of one is that member's vector",
+                hint=f"Raise min_clients to {MIN_GROUP * self.groups} or lower groups.",
+            )
+        if not self.graph(self.max_clients).complete:
+            raise RoundConfigError(
+                f"{self.groups} groups with max_clients={self.max_clients}: members of a group must all be "
+                "neighbours, which they are on the complete graph only",
+                hint=f"Lower max_clients to {COMPLETE_GRAPH_LIMIT}, or take one group.",
+            )
 
     def _check_weight(self) -> None:
         room = ((1 << self.sum_bits) - 1) // (self.max_clients << self.value_bits)
@@ -137,60 +224,98 @@ class RoundConfig:
         """Quantisation step of a metric."""
         return math.ldexp(float(self.metric_bound), 1 - self.value_bits)
 
-    def threshold(self, members: int, *, single_list: bool = True) -> int:
-        """Return how many shares reconstruct a secret among `members` on the complete graph.
+    def graph(self, members: int, *, single_list: bool = True) -> Graph:
+        """Return the neighbour graph of a round of `members`, and how many shares reconstruct a secret.
+
+        Above 50 members all rounds of one configuration have the degree and threshold of a round of
+        max_clients, which a contract can keep as two numbers; they hold for every member count from
+        min_clients on. Where that degree reaches everybody, the graph is complete.
 
         Parameters
         ----------
         members : int
-            Selected members, each a neighbour of every other.
+            Selected members, from min_clients to max_clients.
         single_list : bool
-            True: everybody sees one final survivor list. False: somebody could tell different nodes
-            different lists.
-
-        Returns
-        -------
-        int
-            t, with t > members/2, t > corrupt members, and t <= members that stay.
+            True: everybody sees one final survivor list, as a chain provides. False: somebody could tell
+            different members different lists.
 
         Raises
         ------
         RoundConfigError
-            If no threshold fits gamma, delta and this member count.
-
-        Notes
-        -----
-        An attacker who wants one node's vector needs both of its secrets, b and s, hence t shares of each
-        kind. Its own A = ⌊gamma·n⌋ members give it both kinds. An honest member opens one kind per dealer,
-        and which kind follows from the survivor list alone. The chain freezes that list once, so for a given
-        dealer all honest members open the same kind, and of the other kind the attacker holds only its own
-        A shares: t > A is enough. Without one final list it could show half of the honest members a list
-        with the dealer in it and the other half a list without; then each kind needs t − A honest shares
-        and there are n − A honest members, so 2(t − A) > n − A, that is t > (n + A)/2, is needed
-        (``single_list=False``). t > n/2 is kept in either case: it costs nothing on a complete graph with
-        delta below one half, and it also forbids two disjoint quorums. From above, t <= ⌈(1 − delta)·n⌉, or
-        the round could not finish after the drop-outs it promises to survive. Bonawitz et al. 2017,
-        section 6; Bell et al. 2020, section 3.
+            If the member count is another one, or no threshold fits gamma, delta and this count.
         """
         if not _is_int(members) or not self.min_clients <= members <= self.max_clients:
             raise RoundConfigError(
                 f"{members!r} members, expected {self.min_clients} to {self.max_clients}",
                 hint="Select another number of members, or change min_clients or max_clients.",
             )
-        corrupt = math.floor(_exact(self.gamma) * members)
-        staying = math.ceil((1 - _exact(self.delta)) * members)
-        least = max(members // 2, corrupt if single_list else (members + corrupt) // 2) + 1
-        if least > staying:
-            raise RoundConfigError(
-                f"{members} members need a threshold of at least {least} against gamma={self.gamma}, but "
-                f"with delta={self.delta} only {staying} are sure to stay",
-                hint="Lower delta (below one half) or gamma, or choose other member counts.",
+        gamma, delta = float(self.gamma), float(self.delta)
+        if members > COMPLETE_GRAPH_LIMIT:
+            widest = find_graph(
+                self.max_clients, gamma, delta, single_list=single_list, least=self.min_clients
             )
-        return least
+            if widest.degree < members - 1:
+                return Graph(members, widest.degree, widest.threshold)
+        return complete_graph(members, gamma, delta, single_list=single_list)
+
+    def threshold(self, members: int, *, single_list: bool = True) -> int:
+        """Return how many shares reconstruct a secret in a round of `members`; see `graph`."""
+        return self.graph(members, single_list=single_list).threshold
 
     def quorum(self, members: int) -> int:
-        """Fewest survivors of a round: the threshold or min_clients, whichever is larger."""
-        return max(self.threshold(members), self.min_clients)
+        """Fewest survivors of a round, and fewest of them that must agree: a majority, or min_clients.
+
+        A majority forbids two disjoint quorums.
+        """
+        return max(self.graph(members).members // 2 + 1, self.min_clients)
+
+    def mode_for(self, elements: int, *, blobs: bool, bls: bool) -> Mode:
+        """Choose where the masked vectors of a round live.
+
+        ``"auto"`` takes DIRECT up to 520 field elements in all groups; above it KZG, if the chain can check
+        commitments and there are at most 300,000 parameters and `verification` is ``"kzg"``; else HASH.
+        ``"direct"``, ``"commit"`` (with its `verification`) and ``"blob"`` are wishes: met or refused.
+
+        Parameters
+        ----------
+        elements : int
+            Field elements m of a masked vector.
+        blobs, bls : bool
+            Whether the chain carries blobs (EIP-4844), and has the precompiles of BLS12-381 (EIP-2537).
+
+        Raises
+        ------
+        RoundConfigError
+            If the wish cannot be met for this length on this chain.
+        """
+        whole, sheets = self.groups * elements, -(-elements // _BLOB_ELEMENTS)
+        if self.mode == "direct":
+            if whole > _MAX_DIRECT_ELEMENTS:
+                raise self._unmet(
+                    f"carries at most {_MAX_DIRECT_ELEMENTS} field elements, the round has {whole}"
+                )
+            return Mode.DIRECT
+        if self.mode == "auto":
+            if whole <= _MAX_DIRECT_ELEMENTS:
+                return Mode.DIRECT
+            fits = 8 * whole <= _MAX_KZG_PARAMETERS and self.groups * sheets <= _MAX_BLOBS
+            return Mode.KZG if self.verification == "kzg" and blobs and bls and fits else Mode.HASH
+        if self.mode == "commit" and self.verification == "hash":
+            return Mode.HASH
+        if not (blobs and bls):
+            raise self._unmet("needs a chain with blobs (EIP-4844) and BLS12-381 precompiles (EIP-2537)")
+        if self.groups * sheets > _MAX_BLOBS:
+            raise self._unmet(f"has room for {_MAX_BLOBS} blobs, the round fills {self.groups * sheets}")
+        if self.mode == "blob" and sheets > _MAX_BLOBS_A_CALL:
+            raise self._unmet(f"carries {_MAX_BLOBS_A_CALL} blobs a transaction, a vector fills {sheets}")
+        return Mode.KZG if self.mode == "commit" else Mode.BLOB
+
+    def _unmet(self, why: str) -> RoundConfigError:
+        how = f" with verification={self.verification!r}" if self.mode == "commit" else ""
+        return RoundConfigError(
+            f"mode={self.mode!r}{how} {why}",
+            hint="Take mode='auto', or mode='commit' with verification='hash'.",
+        )
 
 
 def _is_int(value: object) -> bool:
@@ -199,7 +324,3 @@ def _is_int(value: object) -> bool:
 
 def _is_real(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _exact(fraction: float) -> Fraction:
-    return Fraction(repr(float(fraction)))  # 0.3 means 3/10: no rounding noise inside floor and ceil

@@ -16,6 +16,7 @@ __all__ = [
     "LIMBS",
     "MODULUS",
     "Limbs",
+    "Reducer",
     "add",
     "check_limbs",
     "from_words",
@@ -34,21 +35,82 @@ LIMBS = 8
 WORD_BYTES = 32
 WIDE_LIMBS = 12  # 48 bytes: wide enough that a uniform draw, reduced, is within 2**-129 of uniform
 MAX_TERMS = 1 << 20  # vectors that one lazy accumulator may gather, so that its limbs stay below 2**52
-_BLOCK = 2048  # rows reduced at a time: 16 rows of int64 digits of a block stay in the second-level cache
+_BLOCK = 4096  # rows reduced at a time, to stay in the second-level cache
+_STRIP = 896  # rows of one matrix product: so small that BLAS does not hand it to threads of its own
 _HALVES = 2 * LIMBS
+_HIGH = 2 * (WIDE_LIMBS - LIMBS)  # digits above the eighth limb: low and high words of the other limbs
 
 
 def _halves(value: int) -> list[int]:
     return [(value >> (16 * k)) & 0xFFFF for k in range(_HALVES)]
 
 
-# Row i holds 2**(32 i) mod r in 16-bit digits: a product with 33-bit limbs, summed over 13 rows, stays
-# below 2**52, so a float64 matrix product (BLAS) is exact.
-_FOLD = np.array([_halves(pow(2, 32 * i, MODULUS)) for i in range(WIDE_LIMBS + 1)], np.float64).T.copy()
-_MODULUS_HALVES = np.array(_halves(MODULUS), np.int64)[:, None]
+# A product of 32-bit digits and 16-bit halves, summed over eight digits, stays below 2**51, so a float64
+# matrix product (BLAS) is exact. Its last two columns take the quotient's multiple of r off and add
+# 1.5 · 2**52: then the mantissa of an entry is the entry itself as an integer, in two's complement.
+_INTEGER = 1.5 * 2.0**52
+_POWERS = [pow(2, 32 * (i + high), MODULUS) for high in (0, 1) for i in range(LIMBS, WIDE_LIMBS)]
+_FOLD = np.array(
+    [*map(_halves, _POWERS), [-half for half in _halves(MODULUS)], [_INTEGER] * _HALVES], np.float64
+).T.copy()
+_INTEGER_BITS = np.float64(_INTEGER).view(np.int64)
 _MODULUS_LIMBS = np.array([(MODULUS >> (32 * k)) & 0xFFFFFFFF for k in range(LIMBS)], np.int64)
-_PER_MODULUS = np.array([2 ** (16 * k) / MODULUS for k in range(_HALVES)], np.float64)
-_MARGIN = 2.0**-9  # larger than the quotient's rounding error (2**-12), so the remainder is never negative
+_PER_MODULUS = np.array(
+    [power / MODULUS for power in (2 ** (32 * (LIMBS - 2)), 2 ** (32 * (LIMBS - 1)), *_POWERS)], np.float64
+)
+_MARGIN = 2.0**-13  # larger than the quotient's rounding error (2**-14), so the remainder is never negative
+
+
+class Reducer:
+    """Reduces blocks of lazily accumulated limbs modulo r; holds scratch space, so one thread uses it.
+
+    Notes
+    -----
+    Limbs above the eighth are folded with 2**(32 i) mod r, the quotient by r is estimated in floating point
+    (Barrett's idea) a little too low, and what is left is below 2r: one conditional subtraction ends it.
+    """
+
+    def __init__(self, rows: int = _BLOCK) -> None:
+        self.rows = rows
+        self._digits = np.ones((rows, _HIGH + 4), np.float64)
+        self._columns = np.empty(_HALVES * rows, np.float64)
+        self._scratch = np.empty(LIMBS * rows, np.int64)
+
+    def __call__(self, wide: Wide, out: Limbs) -> None:
+        """Reduce `wide`, shape (n, 8) or (n, 12) with n <= rows, into `out`, shape (n, 8)."""
+        rows, width = wide.shape
+        digits = self._digits[:rows]
+        digits[:, :2] = wide[:, LIMBS - 2 : LIMBS]
+        high, quotient = digits[:, 2 : 2 + _HIGH], digits[:, 2 + _HIGH]
+        if width > LIMBS:
+            above = wide[:, LIMBS:]
+            high[:, : _HIGH // 2] = above.view(np.uint32)[:, 0::2]
+            high[:, _HIGH // 2 :] = above.view(np.int32)[:, 1::2]
+        else:
+            high[:] = 0
+        strips = [slice(at, at + _STRIP) for at in range(0, rows, _STRIP)]
+        for strip in strips:
+            np.matmul(digits[strip, : 2 + _HIGH], _PER_MODULUS, out=quotient[strip])
+        quotient -= _MARGIN
+        np.floor(quotient, out=quotient)
+        columns = self._columns[: _HALVES * rows].reshape(_HALVES, rows)
+        for strip in strips:
+            np.matmul(_FOLD, digits[strip, 2:].T, out=columns[:, strip])
+        halves = columns.view(np.int64)
+        halves -= _INTEGER_BITS
+        limbs, odd = halves[0::2], halves[1::2]
+        carry = self._scratch[: LIMBS * rows].reshape(LIMBS, rows)
+        np.right_shift(odd, 16, out=carry)
+        odd &= 0xFFFF
+        odd <<= 16
+        limbs += odd
+        limbs += wide[:, :LIMBS].T
+        limbs[1:] += carry[:-1]
+        for k in range(LIMBS - 1):
+            np.right_shift(limbs[k], 32, out=carry[k])
+            limbs[k + 1] += carry[k]
+        np.copyto(out.T, limbs, casting="unsafe")  # keeps the low 32 bits
+        _subtract_modulus_where_needed(out)
 
 
 def reduce_wide(wide: Wide) -> Limbs:
@@ -56,36 +118,18 @@ def reduce_wide(wide: Wide) -> Limbs:
 
     Parameters
     ----------
-    wide : int64 array, shape (m, k), k <= 12
+    wide : int64 array, shape (m, 8) or (m, 12)
         Signed limbs of weight 2**(32 i), each below 2**52 in absolute value (at most `MAX_TERMS` terms).
 
     Returns
     -------
     uint32 array, shape (m, 8)
         The canonical elements, each below r.
-
-    Notes
-    -----
-    High limbs are folded with 2**(32 i) mod r, the quotient by r is estimated in floating point (Barrett's
-    idea) a little too low, and what is left is below 2r: one conditional subtraction ends it.
     """
-    rows, width = wide.shape
-    out = np.empty((rows, LIMBS), np.uint32)
-    for start in range(0, rows, _BLOCK):
-        part = wide[start : start + _BLOCK].T
-        digits = np.zeros((width + 1, part.shape[1]), np.float64)
-        digits[:width] = part & 0xFFFFFFFF
-        digits[1:] += part >> 32
-        columns = _FOLD[:, : width + 1] @ digits
-        quotient = np.floor(_PER_MODULUS @ columns - _MARGIN).astype(np.int64)
-        rest = columns.astype(np.int64)
-        rest -= _MODULUS_HALVES * quotient
-        for k in range(_HALVES - 1):
-            rest[k + 1] += rest[k] >> 16
-            rest[k] &= 0xFFFF
-        block = out[start : start + _BLOCK]
-        block[:] = (rest[0::2] | (rest[1::2] << 16)).T
-        _subtract_modulus_where_needed(block)
+    out = np.empty((wide.shape[0], LIMBS), np.uint32)
+    reducer = Reducer(min(_BLOCK, len(out)))
+    for start in range(0, len(out), _BLOCK):
+        reducer(wide[start : start + _BLOCK], out[start : start + _BLOCK])
     return out
 
 
@@ -161,17 +205,31 @@ def to_words(limbs: Limbs) -> list[int]:
 
 def to_big_endian(limbs: Limbs) -> bytes:
     """Return m words of 32 big-endian bytes, as the EVM lays ``uint256[]`` out in memory."""
-    return check_limbs(limbs)[:, ::-1].astype(">u4").tobytes()
+    pairs = np.ascontiguousarray(check_limbs(limbs)).view(np.uint64)
+    return pairs[:, ::-1].byteswap().tobytes()
 
 
 def add(left: Limbs, right: Limbs) -> Limbs:
     """Element-wise ``left + right`` in F_r; shapes (m, 8)."""
-    return reduce_wide(check_limbs(left).astype(np.int64) + check_limbs(right, elements=left.shape[0]))
+    return _blockwise(np.add, left, right)
 
 
 def subtract(left: Limbs, right: Limbs) -> Limbs:
     """Element-wise ``left - right`` in F_r; shapes (m, 8)."""
-    return reduce_wide(check_limbs(left).astype(np.int64) - check_limbs(right, elements=left.shape[0]))
+    return _blockwise(np.subtract, left, right)
+
+
+def _blockwise(operation: np.ufunc, left: Limbs, right: Limbs) -> Limbs:
+    out = np.empty_like(check_limbs(left), order="C")
+    check_limbs(right, elements=len(left))
+    rows = min(_BLOCK, len(left))
+    reducer, wide = Reducer(rows), np.empty((rows, LIMBS), np.int64)
+    for start in range(0, len(left), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = wide[: len(left[block])]
+        operation(left[block], right[block], out=part, dtype=np.int64)
+        reducer(part, out[block])
+    return out
 
 
 def total(vectors: Iterable[Limbs]) -> Limbs:

@@ -7,7 +7,6 @@ as two big-endian bytes. A parser accepts exactly the bytes that `to_bytes` writ
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Final
 
 from twopm_kit.errors import TamperedMessage
@@ -19,7 +18,7 @@ from twopm_kit.secagg.commitments import (
     merkle_proof,
     merkle_root,
     opening_leaf,
-    survivors_digest,
+    share_digest,
 )
 from twopm_kit.secagg.context import ADDRESS_BYTES, ByParty, party_id, party_name
 from twopm_kit.secagg.secrecy import KeptSecret
@@ -69,7 +68,8 @@ class _Reader:
         return count
 
     def many(self, count: int, size: int) -> tuple[bytes, ...]:
-        return tuple(self.take(size) for _ in range(count))
+        fields = self.take(count * size)
+        return tuple(fields[at : at + size] for at in range(0, len(fields), size))
 
     def end(self) -> None:
         if self._at != len(self._data):
@@ -82,13 +82,17 @@ def _check_sizes(name: str, fields: Mapping[str, tuple[bytes, int]]) -> None:
             raise _refuse(f"{name}.{field} is not {size} bytes")
 
 
-def _check_ascending(name: str, addresses: Sequence[bytes]) -> None:
+def _check_each(name: str, field: str, values: Sequence[bytes], size: int) -> None:
+    if any(not isinstance(value, bytes) or len(value) != size for value in values):
+        raise _refuse(f"{name}: a {field} is not {size} bytes")
+
+
+def _check_parties(name: str, addresses: Sequence[bytes]) -> None:
     if not 1 <= len(addresses) <= MAX_PARTIES:
-        raise _refuse(f"{name} has {len(addresses)} parties, expected 1 to {MAX_PARTIES}")
-    for address in addresses:
-        _check_sizes(name, {"address": (address, ADDRESS_BYTES)})
-    if any(a >= b for a, b in pairwise(addresses)):
-        raise _refuse(f"{name}: addresses are not in ascending order, each once")
+        raise _refuse(f"{name}: {len(addresses)} parties, expected 1 to {MAX_PARTIES}")
+    _check_each(name, "address", addresses, ADDRESS_BYTES)
+    if len(set(addresses)) != len(addresses):
+        raise _refuse(f"{name}: a party is named twice")
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,6 +158,11 @@ class ShareAnnouncement:
             },
         )
 
+    @property
+    def digest(self) -> bytes:
+        """The one word that the contract keeps of it."""
+        return share_digest(self.mask_public, self.seed_hash, self.root)
+
     def __repr__(self) -> str:
         return f"ShareAnnouncement({party_name(self.dealer)}, root={self.root.hex()[:16]}…)"
 
@@ -170,7 +179,7 @@ class ShareMessage:
     mask_public, seed_hash : bytes
         As in `ShareAnnouncement`.
     receivers : tuple of bytes
-        All members in address order, the dealer among them.
+        The dealer, then its neighbours in ring order (`Roster.receivers`).
     leaves : tuple of bytes
         Two per receiver, in receiver order: share of b, then share of s.
     boxes : tuple of bytes
@@ -196,19 +205,17 @@ class ShareMessage:
                 "seed_hash": (self.seed_hash, HASH_BYTES),
             },
         )
-        _check_ascending(name, self.receivers)
-        if self.dealer not in self.receivers:
-            raise _refuse(f"{name}: the dealer {party_name(self.dealer)} is not among the receivers")
+        _check_parties(name, self.receivers)
+        if self.dealer != self.receivers[0]:
+            raise _refuse(f"{name}: the dealer {party_name(self.dealer)} is not the first receiver")
         members = len(self.receivers)
         if len(self.leaves) != 2 * members or len(self.boxes) != members - 1:
             raise _refuse(
                 f"{name}: {members} receivers need {2 * members} leaves and {members - 1} boxes, "
                 f"got {len(self.leaves)} and {len(self.boxes)}"
             )
-        for leaf in self.leaves:
-            _check_sizes(name, {"leaf": (leaf, HASH_BYTES)})
-        for box in self.boxes:
-            _check_sizes(name, {"box": (box, BOX_BYTES)})
+        _check_each(name, "leaf", self.leaves, HASH_BYTES)
+        _check_each(name, "box", self.boxes, BOX_BYTES)
 
     @cached_property
     def root(self) -> bytes:
@@ -220,9 +227,13 @@ class ShareMessage:
         """What the dealer puts on chain."""
         return ShareAnnouncement(self.dealer, self.mask_public, self.seed_hash, self.root)
 
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        return {receiver: place for place, receiver in enumerate(self.receivers)}
+
     def leaf_index(self, receiver: bytes, kind: ShareKind) -> int:
         """Position of a share's leaf under the root."""
-        return 2 * self.receivers.index(receiver) + kind
+        return 2 * self._places[receiver] + kind
 
     def leaf(self, receiver: bytes, kind: ShareKind) -> bytes:
         """Return the commitment to a receiver's share of one kind."""
@@ -234,8 +245,7 @@ class ShareMessage:
 
     def box_for(self, receiver: bytes) -> bytes:
         """Return the sealed box of a receiver other than the dealer."""
-        peers = [address for address in self.receivers if address != self.dealer]
-        return self.boxes[peers.index(receiver)]
+        return self.boxes[self._places[receiver] - 1]
 
     def to_bytes(self) -> bytes:
         """Serialise; the size depends on the number of receivers alone."""
@@ -294,57 +304,51 @@ class OpeningMessage:
     Attributes
     ----------
     binding, opener : bytes
-    survivors : tuple of bytes
-        The frozen survivor list, in address order.
+    survivors : bytes
+        `survivors_digest` of the frozen survivor list.
     entries : tuple of OpenedShare
-        In dealer order, at most one per dealer: of b for a survivor, of s for a drop-out.
+        The opener's own share first, then those of its neighbours in ring order; at most one per dealer: of
+        b for a survivor, of s for a drop-out.
     """
 
     binding: bytes
     opener: bytes
-    survivors: tuple[bytes, ...]
+    survivors: bytes
     entries: tuple[OpenedShare, ...]
 
     def __post_init__(self) -> None:
         name = "OpeningMessage"
-        _check_sizes(name, {"binding": (self.binding, HASH_BYTES), "opener": (self.opener, ADDRESS_BYTES)})
-        _check_ascending(f"{name}.survivors", self.survivors)
-        _check_ascending(f"{name}.entries", [entry.dealer for entry in self.entries])
-        living = set(self.survivors)
-        if self.opener not in living:
-            raise _refuse(f"{name}: the opener {party_name(self.opener)} is not among the survivors")
-        for entry in self.entries:
-            wanted = ShareKind.SELF_SEED if entry.dealer in living else ShareKind.MASK_KEY
-            if entry.kind is not wanted:
-                raise _refuse(
-                    f"{name} of {party_name(self.opener)} opens the share of {entry.kind.name} for "
-                    f"{party_name(entry.dealer)}, whose state asks for {wanted.name}"
-                )
+        sizes = {
+            "binding": (self.binding, HASH_BYTES),
+            "opener": (self.opener, ADDRESS_BYTES),
+            "survivors": (self.survivors, HASH_BYTES),
+        }
+        _check_sizes(name, sizes)
+        _check_parties(f"{name} of {party_name(self.opener)}", [entry.dealer for entry in self.entries])
 
     @cached_property
     def root(self) -> bytes:
         """Merkle root over the entries, which goes on chain."""
-        survivors = survivors_digest(self.binding, self.survivors)
-        return merkle_root(
-            [
-                opening_leaf(self.binding, self.opener, survivors, e.dealer, e.kind, e.salt, e.share)
-                for e in self.entries
-            ]
-        )
+        return merkle_root(self.leaves)
+
+    @property
+    def leaves(self) -> list[bytes]:
+        """What the root is over, in the order of the entries."""
+        head = self.binding, self.opener, self.survivors
+        return [opening_leaf(*head, e.dealer, e.kind, e.salt, e.share) for e in self.entries]
 
     def to_bytes(self) -> bytes:
         """Serialise."""
-        parts = [_OPENING_HEADER, self.binding, self.opener, len(self.survivors).to_bytes(2, "big")]
-        parts += [*self.survivors, len(self.entries).to_bytes(2, "big")]
-        return b"".join(parts) + b"".join(entry.to_bytes() for entry in self.entries)
+        head = _OPENING_HEADER + self.binding + self.opener + self.survivors
+        count = len(self.entries).to_bytes(2, "big")
+        return head + count + b"".join(entry.to_bytes() for entry in self.entries)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "OpeningMessage":
         """Parse, or raise `TamperedMessage`."""
         reader = _Reader(data, _OPENING_HEADER, "OpeningMessage")
         binding, opener = reader.take(HASH_BYTES), reader.take(ADDRESS_BYTES)
-        survivors = reader.many(reader.count(), ADDRESS_BYTES)
-        entries = []
+        survivors, entries = reader.take(HASH_BYTES), []
         for _ in range(reader.count()):
             dealer, kind = reader.take(ADDRESS_BYTES), reader.take(1)[0]
             if kind not in tuple(ShareKind):

@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -12,11 +13,14 @@ import numpy.typing as npt
 from twopm_kit.errors import EncodingError, ProtocolError
 from twopm_kit.secagg.aggregator import reconstruct_mask
 from twopm_kit.secagg.boxes import BoxKey
-from twopm_kit.secagg.config import RoundConfig
+from twopm_kit.secagg.config import Mode, RoundConfig
 from twopm_kit.secagg.context import RoundContext
-from twopm_kit.secagg.encoding import Encoder
-from twopm_kit.secagg.field import total
+from twopm_kit.secagg.encoding import Decoded, Encoder
+from twopm_kit.secagg.field import LIMBS, reduce_wide
+from twopm_kit.secagg.graph import Graph
 from twopm_kit.secagg.node import NodeSession
+from twopm_kit.secagg.roster import Roster
+from twopm_kit.secagg.vectors import VectorMessage
 
 __all__ = ["RoundResult", "simulate"]
 
@@ -37,8 +41,14 @@ class RoundResult:
         Indices of the members whose vector is in the sum.
     step : float
         Quantisation step of a value.
+    groups : list of Decoded
+        What was published: the sum of each group that has survivors.
+    graph : Graph
+        Who was whose neighbour, and the threshold.
     timings : dict
-        Seconds: ``client`` (share, receive, encode and mask: median of one client), ``unmask`` (whole).
+        Seconds: ``client`` (keys, shares, reading the neighbours' messages, encoding, masking and opening:
+        median of one client), ``unmask`` (adding up, checking openings, removing the masks), ``commit`` (one
+        client's KZG commitments and proofs, median; 0 where the mode has none).
     bytes : dict
         ``client_up``: bytes that one surviving client sends (share message, vector, opening), the median.
     """
@@ -48,6 +58,8 @@ class RoundResult:
     weight: int
     survivors: tuple[int, ...]
     step: float
+    groups: list[Decoded]
+    graph: Graph
     timings: dict[str, float]
     bytes: dict[str, int]
 
@@ -58,6 +70,23 @@ class RoundResult:
         )
 
 
+class _Clock:
+    """Seconds that each member, and the aggregator, spend on each kind of work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[str, int], float] = {}
+
+    @contextmanager
+    def of(self, work: str, member: int = 0) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        spent = time.perf_counter() - start
+        self.seconds[work, member] = self.seconds.get((work, member), 0.0) + spent
+
+    def median(self, work: str, members: Iterable[int]) -> float:
+        return median(self.seconds.get((work, member), 0.0) for member in members)
+
+
 def simulate(
     vectors: Sequence[npt.ArrayLike],
     weights: Sequence[int] | None = None,
@@ -65,7 +94,7 @@ def simulate(
     config: RoundConfig | None = None,
     seed: int | None = None,
 ) -> RoundResult:
-    """Run a whole round in this process.
+    """Run a whole round in this process; members exchange the bytes that they would send.
 
     Parameters
     ----------
@@ -77,9 +106,10 @@ def simulate(
         Members that leave, by index: ``{"share": [...], "submit": [...], "unmask": [...]}`` names the step
         that a member misses first; plain indices mean ``"submit"``.
     config : RoundConfig, optional
-        Left out: clip at the largest absolute value, 16 bits (fewer if the weights need the room).
+        Left out: clip at the largest absolute value, 16 bits (fewer if the weights need the room). With mode
+        ``"commit"`` or ``"blob"`` every member also makes and sends KZG commitments, if the mode has them.
     seed : int, optional
-        Repeats the random rounding. Keys and masks are always fresh: they cancel in the result.
+        Repeats the random rounding. Keys, masks and noise are always fresh; keys and masks cancel.
 
     Raises
     ------
@@ -88,64 +118,85 @@ def simulate(
     """
     if not len(vectors):
         raise EncodingError("no vector was given", hint="Pass one vector per member.")
-    arrays = [np.asarray(vector, np.float64) for vector in vectors]
-    shares = [1] * len(arrays) if weights is None else [int(weight) for weight in weights]
-    if len(shares) != len(arrays):
+    shares = [1] * len(vectors) if weights is None else [int(weight) for weight in weights]
+    if len(shares) != len(vectors):
         raise EncodingError(
-            f"{len(shares)} weights for {len(arrays)} vectors", hint="Pass one weight per vector."
+            f"{len(shares)} weights for {len(vectors)} vectors", hint="Pass one weight per vector."
         )
-    gone = _drops(drop, len(arrays))
-    config = _default_config(arrays, shares) if config is None else config
+    gone = _drops(drop, len(vectors))
+    config = _default_config(vectors, shares) if config is None else config
+    length = np.size(vectors[0])
+    elements = Encoder(config, length).elements
+    commits = config.mode != "auto" and config.mode_for(elements, blobs=True, bls=True) in (
+        Mode.KZG,
+        Mode.BLOB,
+    )
     context = RoundContext(chain_id=31337, contract="0x" + "11" * 20, task_id=1, round=1)
-    sessions = []
-    boxes = {}
-    for index in range(len(arrays)):
-        key, address = BoxKey.generate(), (index + 1).to_bytes(20, "big")
-        boxes[address] = key.public
-        sessions.append(NodeSession(context, config, address, key))
-    client: dict[int, float] = dict.fromkeys(range(len(arrays)), 0.0)
+    clock = _Clock()
+    keys = {_address(i): BoxKey.generate() for i in range(len(vectors))}
+    peers = {address: key.public for address, key in keys.items()}
+    roster = Roster.of(config, peers)
 
-    messages = {}
-    for i in _without(range(len(arrays)), gone["share"]):
-        start = time.perf_counter()
-        messages[i] = sessions[i].share_message(boxes)
-        client[i] += time.perf_counter() - start
-    announcements = [message.announcement for message in messages.values()]
-    submitted = {}
-    encoders = {}
-    for i in _without(messages, gone["submit"]):
+    sessions, messages, announcements = {}, {}, []
+    for i in _without(range(len(vectors)), gone["share"]):
+        with clock.of("client", i):
+            sessions[i] = NodeSession(context, config, _address(i), keys[_address(i)])
+            message = sessions[i].share_message(peers)
+            messages[_address(i)] = message.to_bytes()
+        announcements.append(message.announcement)
+    sums = np.zeros((config.groups, elements, LIMBS), np.int64)
+    sent = {}
+    for i in _without(sessions, gone["submit"]):
         rounding = None if seed is None else hashlib.sha256(f"rounding {seed} {i}".encode()).digest()[:16]
-        encoders[i] = Encoder(config, arrays[0].size, rounding_key=rounding)
-        start = time.perf_counter()
-        sessions[i].receive(messages.values(), announcements)
-        submitted[i] = sessions[i].mask(encoders[i].encode(arrays[i], shares[i]))
-        client[i] += time.perf_counter() - start
-    survivors = [sessions[i].address for i in submitted]
-    openings = [sessions[i].open_shares(survivors) for i in _without(submitted, gone["unmask"])]
-    start = time.perf_counter()
-    unmasking = reconstruct_mask(
-        context,
-        config,
-        members=boxes,
-        announcements=announcements,
-        messages=messages.values(),
-        survivors=survivors,
-        openings=openings,
-        elements=Encoder(config, arrays[0].size).elements,
-    )
-    summed = unmasking.unmask(total(submitted.values()))
-    seconds = time.perf_counter() - start
-    decoded = Encoder(config, arrays[0].size).decode(summed, len(submitted))
-    up = [len(messages[i].to_bytes()) + submitted[i].nbytes for i in submitted]
+        with clock.of("client", i):
+            sessions[i].receive(messages, announcements)
+            encoder = Encoder(config, length, rounding_key=rounding)
+            masked = sessions[i].mask(encoder.encode(vectors[i], shares[i], members=len(vectors)))
+        sent[i] = masked.nbytes
+        if commits:
+            with clock.of("commit", i):
+                sent[i] = len(VectorMessage.of(context, _address(i), masked).to_bytes())
+        with clock.of("unmask"):
+            sums[i % config.groups] += masked
+    survivors = [_address(i) for i in sent]
+    openings = {}
+    for i in _without(sent, gone["unmask"]):
+        with clock.of("client", i):
+            openings[_address(i)] = sessions[i].open_shares(survivors).to_bytes()
+    with clock.of("unmask"):
+        unmasking = reconstruct_mask(
+            context,
+            config,
+            members=peers,
+            announcements=announcements,
+            messages=messages,
+            survivors=survivors,
+            openings=openings,
+            elements=elements,
+        )
+        summed = unmasking.unmask(reduce_wide(sums.reshape(-1, LIMBS)))
+    groups = Encoder(config, length).decode_sections(summed, roster.group_counts(survivors))
+    total, weight = np.sum([group.sum for group in groups], axis=0), sum(group.weight for group in groups)
+    up = [len(messages[_address(i)]) + size for i, size in sent.items()]
     return RoundResult(
-        mean=decoded.mean,
-        sum=decoded.sum,
-        weight=decoded.weight,
-        survivors=tuple(submitted),
-        step=decoded.step,
-        timings={"client": median(client[i] for i in submitted), "unmask": seconds},
-        bytes={"client_up": int(median(up)) + int(median(len(o.to_bytes()) for o in openings))},
+        mean=total / weight,
+        sum=total,
+        weight=weight,
+        survivors=tuple(sent),
+        step=config.step,
+        groups=groups,
+        graph=roster.graph,
+        timings={
+            "client": clock.median("client", sent),
+            "unmask": clock.median("unmask", [0]),
+            "commit": clock.median("commit", sent),
+        },
+        bytes={"client_up": int(median(up)) + int(median(map(len, openings.values())))},
     )
+
+
+def _address(index: int) -> bytes:
+    return (index + 1).to_bytes(20, "big")
 
 
 def _without(members: Iterable[int], gone: set[int]) -> list[int]:
@@ -168,8 +219,11 @@ def _drops(drop: Mapping[str, Iterable[int]] | Iterable[int] | None, members: in
     return {step: steps.get(step, set()) for step in _STEPS}
 
 
-def _default_config(vectors: list[npt.NDArray[np.float64]], weights: list[int]) -> RoundConfig:
+def _default_config(vectors: Sequence[npt.ArrayLike], weights: list[int]) -> RoundConfig:
     members = max(len(vectors), 2)
     room = 30 - (members * max(1, *weights)).bit_length()
-    largest = max(float(np.max(np.abs(v[np.isfinite(v)]), initial=0.0)) for v in vectors)
+    largest = 0.0
+    for vector in vectors:
+        values = np.abs(np.asarray(vector, np.float64))
+        largest = max(largest, float(np.max(values, initial=0.0, where=np.isfinite(values))))
     return RoundConfig(clip=largest or 1.0, value_bits=max(2, min(16, room)), max_clients=members)

@@ -4,9 +4,13 @@ import subprocess
 import sys
 
 import pytest
+import rlp
+from trie import hexary
+from trie.utils import nodes
 
 import twopm_kit as kit
 from twopm_kit.chain.embedded import BLOCK_GAS, EmbeddedNode
+from twopm_kit.chain.evm_memory import lend_memory
 from twopm_kit.chain.jsonrpc import Fault
 from twopm_kit.errors import ChainUnavailable
 
@@ -131,3 +135,31 @@ def test_the_example_in_the_room_is_true():
         shown = repr(tally.add(5, sender=alice))
         assert shown in kit.chain.__doc__
         assert tally.total() == 5
+
+
+def test_what_the_evm_remembers_cannot_be_changed_by_who_gets_it():
+    short, long = [b"\x20" + b"k" * 8, b"v"], [bytes([index]) * 32 for index in range(17)]
+    nested = [*long[:-2], short, b""]
+    for node in (short, long, nested):
+        encoded = rlp.encode(node)
+        first = hexary.decode_node(encoded)
+        assert first == rlp.decode(encoded) == node
+        first[0] = b"changed"
+        if isinstance(first[-2], list):
+            first[-2][0] = b"changed"
+        assert hexary.decode_node(encoded) == node
+    assert hexary.decode_node(b"") == b""
+    assert hexary.decode_node(short) is short
+    # lent once, however many chains are made
+    before = hexary.decode_node, hexary.bytes_to_nibbles, nodes.decode_nibbles
+    lend_memory()
+    assert before == (hexary.decode_node, hexary.bytes_to_nibbles, nodes.decode_nibbles)
+
+
+def test_blobs_have_their_price(node):
+    assert node.request("eth_blobBaseFee") == "0x1"
+    block = node.request("eth_getBlockByNumber", "latest", False)
+    assert (block["blobGasUsed"], block["excessBlobGas"]) == ("0x0", "0x0")
+    for bad in ("0x03", "0x03c0", "0x03c3808080", "0x03" + rlp.encode([[], [], [], []]).hex()):
+        with pytest.raises(Fault):
+            node.request("eth_sendRawTransaction", bad)

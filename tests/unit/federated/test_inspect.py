@@ -19,7 +19,7 @@ def played(hospitals):
     nodes = network.nodes
     task_id, _ = network.coordinator.register(task, join_blocks=20, step_blocks=20)
     for node in nodes:
-        node.enter(task, task_id)
+        node.enter(task_id, approved=task.code_hash())
         node.join()
     network.coordinator.open_round(task_id)
     for node in nodes:

@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from tests.unit.federated.conftest import accuracy
+from tests.unit.federated.conftest import Classifier, accuracy
 from twopm_kit import errors
 from twopm_kit.federated import Criteria, LocalNetwork
+from twopm_kit.secagg import Mode, RoundConfig
 
 
 @pytest.fixture(scope="module")
 def run(hospitals):
-    from tests.unit.federated.conftest import Classifier
-
     network = LocalNetwork(hospitals)
     events = []
     result = network.run(Classifier(), drop={2: ["hospital-4"]}, observe=events.append)
@@ -206,19 +206,28 @@ def test_an_impossible_plan_is_refused_before_anything_happens(hospitals, classi
     assert network.chain.ledger.total() == spent
 
 
-def test_a_model_beyond_calldata_is_refused_before_anything_happens(hospitals):
-    import torch
+class Large(Classifier):
+    """Six thousand parameters, of which one output counts."""
 
-    from tests.unit.federated.conftest import Classifier
+    def __init__(self):
+        super().__init__(1, validate_interval=2)
+        self.model = torch.nn.Linear(30, 200)
+        self.loss = lambda found, wanted: torch.nn.BCEWithLogitsLoss()(found[:, :1], wanted)
 
-    class Large(Classifier):
-        def __init__(self):
-            super().__init__(1)
-            self.model = torch.nn.Linear(30, 200)
 
+def test_a_model_beyond_calldata_travels_by_commitments(hospitals):
     network = LocalNetwork(hospitals)
+    result = network.run(Large())
+    clear = network.run_in_clear(Large())
+    assert network.contract.terms(result.task_id).mode == Mode.KZG
+    step = Large().round_config().step
+    assert np.abs(result.state["weight"] - clear.state["weight"]).max() < step
+
+
+def test_a_mode_that_cannot_be_is_refused_before_anything_happens(hospitals):
+    network = LocalNetwork(hospitals, config=RoundConfig(clip=1.0, mode="direct"))
     spent = network.chain.ledger.total()
-    with pytest.raises(errors.TaskError, match="field elements"):
+    with pytest.raises(errors.RoundConfigError, match="direct"):
         network.run(Large())
     assert network.chain.ledger.total() == spent
 
@@ -267,25 +276,27 @@ def test_a_task_hands_its_timeouts_on():
     assert LogitTask("t", "y", ["x"], wait_timeout=7.0).wait_timeout == 7.0
 
 
+class Copies(Classifier):
+    def state_dict(self):
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+
+class Arrays(Classifier):
+    def state_dict(self):
+        return {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+
+
+class Nameless(Classifier):
+    def dataset(self):
+        return None
+
+
+class Silent(Classifier):
+    def validate(self, dataloader):
+        super().validate(dataloader)
+
+
 def test_a_state_dict_of_copies_or_of_something_else_is_refused(hospitals):
-    from tests.unit.federated.conftest import Classifier
-
-    class Copies(Classifier):
-        def state_dict(self):
-            return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-
-    class Arrays(Classifier):
-        def state_dict(self):
-            return {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
-
-    class Nameless(Classifier):
-        def dataset(self):
-            return None
-
-    class Silent(Classifier):
-        def validate(self, dataloader):
-            super().validate(dataloader)
-
     network = LocalNetwork(hospitals)
     for kind, words in (
         (Copies, "copies of weight"),

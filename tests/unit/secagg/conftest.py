@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from eth_hash.auto import keccak
 
 from twopm_kit.secagg import (
     BoxKey,
     Encoder,
     NodeSession,
+    Roster,
     RoundConfig,
     RoundContext,
     ShareAnnouncement,
@@ -19,7 +21,7 @@ from twopm_kit.secagg import (
 
 
 def address(index):
-    return bytes([0xA0 + index]) * 20
+    return keccak(index.to_bytes(2, "big"))[:20]  # the ring's order is not the order of addresses
 
 
 @dataclass
@@ -49,6 +51,10 @@ class Round:
     @property
     def everybody(self):
         return range(len(self.keys))
+
+    @property
+    def roster(self):
+        return Roster.of(self.config, self.addresses)
 
     def share(self, absent=()):
         for i in self.everybody:

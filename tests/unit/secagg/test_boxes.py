@@ -43,6 +43,14 @@ def test_a_box_opens_for_its_receiver(context, keys, box):
     assert opened(context, keys, box) == b"for Bob"
 
 
+def test_a_box_of_shares_is_no_sealed_opening(context, keys, box):
+    opening = seal(context, keys[ALICE], keys[BOB].public, ALICE, BOB, b"for Bob", "opening")
+    assert open_box(context, keys[BOB], keys[ALICE].public, ALICE, BOB, opening, "opening") == b"for Bob"
+    for wrong, content in ((box, "opening"), (opening, "box")):
+        with pytest.raises(TamperedMessage, match="does not open"):
+            open_box(context, keys[BOB], keys[ALICE].public, ALICE, BOB, wrong, content)
+
+
 def test_every_bit_is_authenticated(context, keys, box):
     for position in range(len(box)):
         altered = bytearray(box)

@@ -6,12 +6,16 @@ from eth_hash.auto import keccak
 from twopm_kit.errors import ProtocolError
 from twopm_kit.secagg import ShareKind, from_words, mask_digest, verify_proof
 from twopm_kit.secagg.commitments import (
+    chunk_leaf,
+    data_root,
     merkle_proof,
     merkle_root,
     opening_leaf,
     seed_hash,
+    share_digest,
     share_leaf,
     survivors_digest,
+    vector_digest,
 )
 
 LEAVES = [keccak(bytes([i])) for i in range(33)]
@@ -61,11 +65,25 @@ def test_leaves_bind_everything_and_kinds_of_hash_are_apart():
         opening_leaf(ROUND, ALICE, ROUND, BOB, ShareKind.SELF_SEED, SALT, SHARE),
         seed_hash(ROUND, ALICE, SALT),
         seed_hash(ROUND, BOB, SALT),
-        survivors_digest(ROUND, [ALICE]),
-        survivors_digest(ROUND, [ALICE, BOB]),
+        survivors_digest(ROUND, bytes(31) + b"\x01"),
+        survivors_digest(ROUND, bytes(31) + b"\x03"),
+        chunk_leaf(ROUND, ALICE, bytes(1024)),
+        chunk_leaf(ROUND, BOB, bytes(1024)),
     }
-    assert len(leaves) == 12
-    assert survivors_digest(ROUND, [BOB, ALICE]) == survivors_digest(ROUND, [ALICE, BOB])
+    assert len(leaves) == 14
+
+
+def test_words_on_chain_by_hand():
+    """What a contract computes, written out."""
+    words = b"".join(i.to_bytes(32, "big") for i in range(40))
+    chunks = [words[:1024], words[1024:] + bytes(24 * 32)]
+    leaves = [keccak(b"\x06" + ROUND + ALICE + chunk) for chunk in chunks]
+    root = keccak(b"\x02" + (2).to_bytes(32, "big") + keccak(b"\x01" + leaves[0] + leaves[1]))
+    assert data_root(ROUND, ALICE, words) == root
+    assert vector_digest(root) == keccak(root)
+    assert vector_digest(root, [b"\x05" * 128, b"\x06" * 128]) == keccak(root + b"\x05" * 128 + b"\x06" * 128)
+    assert share_digest(SALT, ROUND, root) == keccak(SALT + ROUND + root)
+    assert survivors_digest(ROUND, bytes(32)) == keccak(b"\x05" + ROUND + bytes(32))
 
 
 def test_mask_digest_hashes_big_endian_words():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from twopm_kit.errors import ProtocolError, RoundConfigError
-from twopm_kit.secagg import RoundConfig, RoundContext, party_id
+from twopm_kit.secagg import Graph, Mode, RoundConfig, RoundContext, party_id
 
 
 def test_thresholds_hold_for_every_member_count():
@@ -41,7 +41,7 @@ def test_many_colluders_raise_the_threshold():
         ({"delta": 0.5}, "2 members need a threshold of at least 2 .* only 1"),
         ({"delta": 0.7, "max_clients": 10}, "2 members need a threshold of at least 2 .* only 1"),
         ({"gamma": 0.8, "delta": 0.3}, "members need a threshold"),
-        ({"max_clients": 51}, "max_clients=51"),
+        ({"max_clients": 1001}, "max_clients=1001"),
         ({"min_clients": 1}, "min_clients=1"),
         ({"min_clients": 9, "max_clients": 8}, "min_clients=9 is above"),
         ({"lanes": 16}, "lanes=16"),
@@ -62,6 +62,16 @@ def test_many_colluders_raise_the_threshold():
         ({"gamma": 1.0}, "gamma=1.0"),
         ({"delta": -0.1}, "delta=-0.1"),
         ({"delta": math.nan}, "delta=nan"),
+        ({"mode": "blobs"}, "mode='blobs', expected one of auto, direct, commit, blob"),
+        ({"verification": "snark"}, "verification='snark'"),
+        ({"visibility": None}, "visibility=None"),
+        ({"groups": 0}, "groups=0"),
+        ({"groups": 3}, "3 groups with min_clients=2"),
+        ({"groups": 3, "min_clients": 6, "max_clients": 100}, "complete graph only"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"noise_multiplier": 1.0}, "noise_multiplier=1.0 without clip_norm"),
+        ({"noise_multiplier": -1.0, "clip_norm": 1.0}, "noise_multiplier=-1.0"),
+        ({"noise_multiplier": math.inf, "clip_norm": 1.0}, "noise_multiplier=inf"),
     ],
 )
 def test_impossible_numbers_are_refused_with_a_hint(numbers, words):
@@ -80,6 +90,65 @@ def test_the_default_weight_limit_fills_the_lane_and_does_not_overflow(lanes, su
     assert (limit + 1) * clients << value_bits >= 1 << sum_bits
     with pytest.raises(RoundConfigError, match=f"from 1 to {limit}"):
         replace(config, max_weight=limit + 1)
+
+
+ALL = {"blobs": True, "bls": True}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "elements", "chain", "mode"),
+    [
+        ({}, 520, ALL, Mode.DIRECT),
+        ({}, 521, ALL, Mode.KZG),
+        ({}, 37_500, ALL, Mode.KZG),
+        ({}, 37_501, ALL, Mode.HASH),
+        ({}, 521, {"blobs": True, "bls": False}, Mode.HASH),
+        ({}, 521, {"blobs": False, "bls": True}, Mode.HASH),
+        ({"verification": "hash"}, 521, ALL, Mode.HASH),
+        ({"verification": "hash"}, 520, ALL, Mode.DIRECT),
+        ({"groups": 4, "min_clients": 8}, 130, ALL, Mode.DIRECT),
+        ({"groups": 4, "min_clients": 8}, 131, ALL, Mode.KZG),
+        ({"groups": 8, "min_clients": 16}, 4097, ALL, Mode.HASH),
+        ({"mode": "direct"}, 520, {"blobs": False, "bls": False}, Mode.DIRECT),
+        ({"mode": "commit"}, 10, ALL, Mode.KZG),
+        ({"mode": "commit"}, 12 * 4096, ALL, Mode.KZG),
+        ({"mode": "commit", "verification": "hash"}, 10, {"blobs": False, "bls": False}, Mode.HASH),
+        ({"mode": "blob"}, 6 * 4096, ALL, Mode.BLOB),
+    ],
+)
+def test_the_mode_follows_size_chain_and_wish(numbers, elements, chain, mode):
+    assert RoundConfig(clip=1.0, **numbers).mode_for(elements, **chain) is mode
+
+
+@pytest.mark.parametrize(
+    ("numbers", "elements", "chain", "words"),
+    [
+        ({"mode": "direct"}, 521, ALL, "mode='direct' carries at most 520 field elements, the round has 521"),
+        ({"mode": "commit"}, 10, {"blobs": True, "bls": False}, "mode='commit' .* needs a chain"),
+        ({"mode": "blob"}, 10, {"blobs": False, "bls": True}, "mode='blob' needs a chain"),
+        ({"mode": "commit"}, 12 * 4096 + 1, ALL, "room for 12 blobs, the round fills 13"),
+        ({"mode": "blob"}, 6 * 4096 + 1, ALL, "carries 6 blobs a transaction, a vector fills 7"),
+    ],
+)
+def test_a_mode_that_cannot_be_is_refused(numbers, elements, chain, words):
+    with pytest.raises(RoundConfigError, match=words) as refusal:
+        RoundConfig(clip=1.0, **numbers).mode_for(elements, **chain)
+    assert "mode='auto'" in refusal.value.hint
+
+
+def test_above_fifty_members_one_degree_and_threshold_serve_all_rounds():
+    config = RoundConfig(clip=1.0, max_clients=128)
+    assert {(g.degree, g.threshold) for g in map(config.graph, range(51, 129))} == {(38, 13)}
+    assert config.graph(50) == Graph(50, 49, 26)
+    assert [config.quorum(n) for n in (50, 51, 100, 128)] == [26, 26, 51, 65]
+
+
+def test_where_the_degree_reaches_everybody_the_graph_is_complete():
+    config = RoundConfig(clip=1.0, value_bits=8, max_clients=1000)
+    assert config.graph(1000).degree == 88
+    assert config.graph(89) == Graph(89, 88, 45)
+    assert config.graph(90).degree == 88
+    assert not config.graph(90).complete
 
 
 @pytest.mark.parametrize("members", [1, 6, 5.0, None])

@@ -112,6 +112,10 @@ def test_values_that_are_not_finite_are_refused_with_their_index(bad):
     values[6] = bad
     with pytest.raises(EncodingError, match=r"values\[6\] is"):
         Encoder(MODEL, 9).encode(values)
+    long = np.zeros(40_000, np.float32)
+    long[39_999] = bad
+    with pytest.raises(EncodingError, match=r"values\[39999\] is"):
+        Encoder(MODEL, 40_000).encode(long)
     with pytest.raises(EncodingError, match=r"metrics\[1\] is"):
         Encoder(MODEL, 9, 2).encode(np.zeros(9), 1, [0.5, bad], 3)
 

@@ -43,7 +43,7 @@ def test_reduction_of_lazy_limbs_is_exact(rows):
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_reduction_at_multiples_of_the_modulus(multiple, offset, sign):
     value = multiple * MODULUS + offset
-    limbs = [[sign * (abs(value) >> (32 * k) & 0xFFFFFFFF) for k in range(LIMBS + 1)]]
+    limbs = [[sign * (abs(value) >> (32 * k) & 0xFFFFFFFF) for k in range(WIDE_LIMBS)]]
     assert to_words(reduce_wide(np.array(limbs, np.int64))) == [sign * abs(value) % MODULUS]
 
 

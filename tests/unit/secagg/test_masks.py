@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from twopm_kit.errors import ProtocolError, SecretRefused
-from twopm_kit.secagg import MODULUS, RoundContext, subtract, to_words
+from twopm_kit.secagg import MODULUS, RoundContext, masks, subtract, to_words
 from twopm_kit.secagg.masks import MaskKey, add_masks, derive, expand, pair_key, self_key
 
 SEED = bytes(range(32))
@@ -45,6 +45,34 @@ def test_the_stream_is_continuous_over_the_whole_vector():
     assert len(set(expected)) == size
 
 
+@pytest.mark.parametrize("size", [8192, 8193, 20_000])
+def test_threads_enter_the_stream_where_their_part_begins(size, monkeypatch):
+    """The counter is 128 bits wide and wraps around, also when a thread starts in the middle."""
+    edge = SEED[:16] + b"\xff" * 16
+    whole = {}
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(masks, "_THREADS", threads)
+        whole[threads] = add_masks(size, plus=[MaskKey(edge), MaskKey(SEED)], minus=[MaskKey(SEED[::-1])])
+    assert np.array_equal(whole[1], whole[2])
+    assert np.array_equal(whole[1], whole[4])
+    stream = keystream(edge, 48 * size)
+    plain = expand(MaskKey(edge), size)
+    for i in (0, 4095, 4096, size - 1):
+        assert to_words(plain[i : i + 1]) == [
+            int.from_bytes(stream[48 * i : 48 * i + 48], "little") % MODULUS
+        ]
+
+
+def test_masks_fill_the_whole_field():
+    """Masks that reach 47 bits only would leave most of every element in the open."""
+    words = np.array([word / MODULUS for word in to_words(expand(MaskKey(SEED), 4000))])
+    counts = np.histogram(words, bins=16, range=(0.0, 1.0))[0]
+    assert np.all(np.abs(counts - 250) < 6 * 250**0.5)
+    limbs = expand(MaskKey(SEED), 4000)
+    assert np.all(limbs.max(axis=0)[:7] > 0xFF000000)
+    assert limbs[:, 7].max() > 0x73000000
+
+
 def test_a_shorter_vector_takes_the_same_stream_from_its_start():
     assert np.array_equal(expand(MaskKey(SEED), 100), expand(MaskKey(SEED), 3000)[:100])
 
@@ -68,9 +96,9 @@ def test_other_round_task_contract_or_chain_gives_other_masks():
     contexts += [RoundContext(1, contracts[1], 7, 3), RoundContext(1, contracts[0], 8, 3)]
     contexts += [RoundContext(1, contracts[0], 7, 4), RoundContext(1, contracts[0], 3, 7)]
     parties = {ALICE: b"\x01" * 32, BOB: b"\x02" * 32}
-    masks = [to_words(expand(self_key(SEED, c.binding, ALICE), 2)) for c in contexts]
-    masks += [to_words(expand(pair_key(SEED, c.binding, parties), 2)) for c in contexts]
-    assert all(a != b for a, b in combinations(masks, 2))
+    drawn = [to_words(expand(self_key(SEED, c.binding, ALICE), 2)) for c in contexts]
+    drawn += [to_words(expand(pair_key(SEED, c.binding, parties), 2)) for c in contexts]
+    assert all(a != b for a, b in combinations(drawn, 2))
 
 
 def test_purposes_parties_and_public_keys_separate_keys(context):

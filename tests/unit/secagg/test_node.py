@@ -137,7 +137,7 @@ def test_a_survivor_that_never_shared_is_unknown(make_round):
 def test_min_clients_counts_even_above_the_threshold(make_round):
     config = RoundConfig(clip=2.0, min_clients=5, max_clients=5)
     members = make_round(config=config).share().receive().mask(absent=[4])
-    with pytest.raises(TooFewSurvivors, match="4 survivors, expected at least 5"):
+    with pytest.raises(TooFewSurvivors, match="4 of 5 members survive, expected at least 5"):
         members.sessions[0].open_shares(members.survivors)
 
 
@@ -170,10 +170,12 @@ def test_announcements_cannot_be_exchanged_later(make_round):
 def test_members_are_checked_before_shares_are_dealt(make_round):
     members = make_round()
     session, me = members.sessions[0], members.addresses[0]
-    with pytest.raises(ProtocolError, match="not this node's"):
+    with pytest.raises(ProtocolError, match="not listed with this node's"):
         session.share_message(members.peers | {me: BoxKey.generate().public})
+    with pytest.raises(ProtocolError, match="not listed with this node's"):
+        session.share_message({a: k for a, k in members.peers.items() if a != me})
     with pytest.raises(RoundConfigError, match="1 members"):
-        session.share_message({})
+        session.share_message({me: members.peers[me]})
     assert session.stage is Stage.NEW
 
 
@@ -186,12 +188,15 @@ def test_a_member_with_an_unusable_box_key_cannot_stop_the_others(make_round, pu
     assert len(message.box_for(other)) == len(message.box_for(members.addresses[2])) == BOX_BYTES
 
 
-def test_peers_may_leave_the_node_itself_out_and_use_text_addresses(make_round):
+def test_peers_stand_in_ring_order_and_may_be_text(make_round):
     members = make_round()
-    session = members.sessions[0]
-    peers = {"0x" + a.hex(): k for a, k in members.peers.items() if a != session.address}
-    assert session.share_message(peers).receivers == tuple(sorted(members.addresses))
-    assert session.members == tuple(sorted(members.addresses))
+    session = members.sessions[2]
+    peers = {"0x" + a.hex(): k for a, k in members.peers.items()}
+    ring = members.addresses
+    assert session.share_message(peers).receivers == (*ring[2:], *ring[:2])
+    assert session.members == tuple(ring)
+    with pytest.raises(ProtocolError, match="another list of members"):
+        session.share_message(dict(reversed(peers.items())))
 
 
 def test_secrets_do_not_print_or_pickle_and_are_wiped(make_round):

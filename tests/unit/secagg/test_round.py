@@ -20,7 +20,7 @@ from twopm_kit.secagg import (
 )
 from twopm_kit.secagg import node as node_module
 from twopm_kit.secagg.boxes import open_box, seal
-from twopm_kit.secagg.commitments import seed_hash, share_leaf
+from twopm_kit.secagg.commitments import seed_hash, share_leaf, survivors_digest
 from twopm_kit.secagg.context import party_name
 from twopm_kit.secagg.masks import add_masks, pair_key, self_key
 from twopm_kit.secagg.messages import SharePair
@@ -124,7 +124,7 @@ def reseal(stage, dealer, receiver, pair):
     box = seal(stage.context, stage.keys[dealer], stage.keys[receiver].public, stage.addresses[dealer],
                stage.addresses[receiver], pair)  # fmt: skip
     boxes = list(message.boxes)
-    boxes[[a for a in message.receivers if a != message.dealer].index(stage.addresses[receiver])] = box
+    boxes[message.receivers.index(stage.addresses[receiver]) - 1] = box
     stage.messages[message.dealer] = replace(message, boxes=tuple(boxes))
 
 
@@ -185,7 +185,7 @@ def test_an_altered_replayed_or_reflected_box_is_complained_about(make_round, co
         else:
             box = stage.messages[receiver].box_for(me)
         boxes = list(stage.messages[me].boxes)
-        boxes[0] = bytes(box)
+        boxes[stage.messages[me].receivers.index(receiver) - 1] = bytes(box)
         stage.messages[me] = replace(stage.messages[me], boxes=tuple(boxes))
     session = stage.sessions[0]
     session.receive(stage.messages, stage.announcements)
@@ -232,11 +232,12 @@ def test_a_share_message_is_checked_against_the_chain(make_round):
 def test_a_leaf_of_a_share_opens_on_its_own(make_round):
     stage = make_round().share().receive().mask().open()
     message = stage.messages[stage.addresses[1]]
-    entry = stage.openings[stage.addresses[3]].entries[1]
+    entry = next(e for e in stage.openings[stage.addresses[3]].entries if e.dealer == stage.addresses[1])
     leaf = share_leaf(
         stage.context.binding, entry.dealer, stage.addresses[3], entry.kind, entry.salt, entry.share
     )
     index = message.leaf_index(stage.addresses[3], entry.kind)
+    assert index == 2 * stage.roster.graph.index(1, 3) + entry.kind
     assert verify_proof(
         message.root, len(message.leaves), index, leaf, message.proof(stage.addresses[3], entry.kind)
     )
@@ -296,8 +297,8 @@ def test_a_few_shares_off_the_polynomial_are_corrected_and_their_dealer_named(ma
     decoded, unmasking = stage.finish()
     assert_right(stage, decoded)
     # The four lowest openers are tried first: a wrong share among the others is never needed.
-    tried = [i for i in range(7) if i not in drops][:4]
-    assert set(unmasking.faults) == ({dealer} if victim in tried else set())
+    tried = sorted(a for i, a in enumerate(stage.addresses) if i not in drops)[:4]
+    assert set(unmasking.faults) == ({dealer} if stage.addresses[victim] in tried else set())
 
 
 def test_many_shares_off_the_polynomial_end_the_round_and_name_their_dealer(make_round):
@@ -363,7 +364,7 @@ def test_openings_of_others_rounds_lists_and_roots_are_ignored_by_name(make_roun
     other_list = OpeningMessage(
         context.binding,
         first,
-        tuple(stage.addresses[:5]),
+        survivors_digest(context.binding, stage.roster.bitmap(stage.addresses[:5])),
         tuple(e for e in honest[first].entries if e.dealer != stage.addresses[5]),
     )
     cases = {
@@ -385,11 +386,30 @@ def test_a_request_for_both_kinds_of_share_fails_on_both_sides(make_round):
     with pytest.raises(ProtocolError):
         session.open_shares(stage.addresses[:4])
     entry = opening.entries[4]
-    both = (*opening.entries, replace(entry, kind=ShareKind.MASK_KEY))
-    with pytest.raises(TamperedMessage):
-        replace(opening, entries=both)
-    with pytest.raises(TamperedMessage, match="asks for SELF_SEED"):
-        replace(opening, entries=(*opening.entries[:4], replace(entry, kind=ShareKind.MASK_KEY)))
+    other = replace(entry, kind=ShareKind.MASK_KEY)
+    with pytest.raises(TamperedMessage, match="named twice"):
+        replace(opening, entries=(*opening.entries, other))
+    stage.openings[opening.opener] = replace(opening, entries=(*opening.entries[:4], other))
+    decoded, unmasking = stage.finish()
+    assert list(unmasking.faults) == [opening.opener]
+    assert "whose state asks for SELF_SEED" in unmasking.faults[opening.opener]
+    assert_right(stage, decoded)
+
+
+def test_openings_of_drop_outs_and_of_strangers_shares_are_ignored_by_name(make_round):
+    stage = make_round(6).share().receive().mask().open()
+    first, last = stage.addresses[0], stage.addresses[5]
+    entries = stage.openings[first].entries
+    stranger = replace(entries[-1], dealer=b"\x99" * 20)
+    stage.openings[first] = replace(stage.openings[first], entries=(*entries[:-1], stranger))
+    decoded, unmasking = stage.finish()
+    assert "which dealt it none" in unmasking.faults[first]
+    assert_right(stage, decoded)
+    stage = make_round(6).share().receive().mask(absent=[5]).open()
+    stage.openings[last] = replace(stage.openings[first], opener=last)
+    decoded, unmasking = stage.finish()
+    assert "no survivor" in unmasking.faults[last]
+    assert_right(stage, decoded)
 
 
 def test_the_aggregator_refuses_impossible_survivor_lists(make_round):
@@ -441,7 +461,9 @@ def test_a_late_vector_stays_hidden_after_its_mask_key_is_known(make_round):
         pair_key(key.exchange(public), stage.context.binding, {me: key.public, peer: public})
         for peer, public in publics.items()
     ]
-    known = add_masks(vector.shape[0], plus=pairs, base=late)  # the last address subtracted all of them
+    above = [p for p, peer in zip(pairs, publics, strict=True) if peer > me]
+    below = [p for p, peer in zip(pairs, publics, strict=True) if peer < me]
+    known = add_masks(vector.shape[0], plus=below, minus=above, base=late)
     assert np.array_equal(known, add_masks(vector.shape[0], plus=[own], base=vector))
     with pytest.raises(TamperedMessage):
         stage.encoder.decode(known, 1)
