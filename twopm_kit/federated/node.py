@@ -19,7 +19,16 @@ from twopm_kit.federated.sealing import Reader, readers_of, seal_opening
 from twopm_kit.federated.task import State, Task, Update
 from twopm_kit.federated.vault import Vault
 from twopm_kit.federated.view import RoundView
-from twopm_kit.secagg import BoxKey, Mode, NodeSession, Unmasking, VectorMessage, party_id, to_words
+from twopm_kit.secagg import (
+    BoxKey,
+    Mode,
+    NodeSession,
+    RoundContext,
+    Unmasking,
+    VectorMessage,
+    party_id,
+    to_words,
+)
 from twopm_kit.secagg.node import Stage
 
 __all__ = ["Node"]
@@ -74,6 +83,7 @@ class Node:
         self._task: Task | None = None
         self._states: dict[int, State] = {}  # by the round whose sum led to it; 0: the first model
         self._session: NodeSession | None = None
+        self._sent: dict[str, tuple[RoundContext, bytes]] = {}
         self._vector = b""  # the masked vector of the session's round, as a message
         self._unmaskings: dict[int, Unmasking] = {}  # of the latest round: what its result is worked out with
 
@@ -191,7 +201,7 @@ class Node:
             session = NodeSession(view.context, view.config, self.account.address, self._box_key)
         message = session.share_message({seat.node: seat.box_key for seat in seats})
         self._keep(session)
-        self.mailbox.put(view.context, "shares", self.account.address, message.to_bytes())
+        self._leave(view.context, "shares", message.to_bytes())
         own = message.announcement
         return self._send("share", round, own.mask_public, own.seed_hash, own.root)
 
@@ -286,7 +296,7 @@ class Node:
         if self._demand_task().config().visibility == "sealed":
             readers = readers_of(self.contract, self.task_id)
             payload = seal_opening(session.context, self._box_key, message, readers)
-        self.mailbox.put(session.context, "openings", self.account.address, payload)
+        self._leave(session.context, "openings", payload)
         return self._send("open_shares", round, message.root)
 
     def attest(self, round: int) -> Receipt:
@@ -295,6 +305,24 @@ class Node:
         unmasking = view.unmasking()
         self._unmaskings = {round: unmasking}
         return self._send("attest", round, view.attested_digest(unmasking))
+
+    def publish(self, round: int, kind: str) -> Receipt:
+        """Put a message of this round on chain, where no storage can hide it; it is the costly way.
+
+        Parameters
+        ----------
+        round : int
+            The round's number.
+        kind : str
+            ``"shares"`` or ``"openings"``: what was sent before.
+        """
+        context, sent = self._sent.get(kind, (None, b""))
+        if context != self.contract.context(self.task_id, round):
+            raise ProtocolError(
+                f"{self.name} has sent no {kind!r} in round {round}",
+                hint="publish 'shares' after share(round), or 'openings' after open_shares(round)",
+            )
+        return self._send("publish", round, kind.encode() + b":" + sent)
 
     def accuse(self, round: int, dealer: bytes) -> Receipt:
         """Name the dealer whose shares kept this node from working out the mask; a threshold expels it."""
@@ -340,6 +368,10 @@ class Node:
         return self.contract.send(
             method, self.task_id, round, self._seat(round), *args, sender=self.account, blobs=blobs
         )
+
+    def _leave(self, context: RoundContext, kind: str, payload: bytes) -> None:
+        self._sent[kind] = context, payload
+        self.mailbox.put(context, kind, self.account.address, payload)
 
     def _keep(self, session: NodeSession) -> None:
         """Hold the round's secrets, on disk too if there is a vault, before anything of them leaves."""

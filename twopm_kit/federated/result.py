@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,6 +131,12 @@ class FederatedResult:
         order = [step for step in dict.fromkeys(spent["step"]) if step in table.columns]
         return table[order].assign(total=table.sum(axis=1))
 
+    def save(self, path: str | Path) -> None:
+        """Write the result to one file, as JSON and safetensors; ``load_result`` reads it again."""
+        from twopm_kit.federated.saved import save_result  # which knows results; this is the way back
+
+        save_result(self, path)
+
     def __repr__(self) -> str:
         done = sum(r.status == "done" for r in self.rounds)
         return (
@@ -143,4 +150,4 @@ class FederatedResult:
         return f"<p><b>{escape(repr(self))}</b></p>{table}"
 
     def __reduce__(self) -> Any:
-        raise TaskError("results do not travel as pickles", hint="save result.state with safetensors")
+        raise TaskError("results do not travel as pickles", hint="write it with result.save(path)")

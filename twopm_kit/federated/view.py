@@ -1,6 +1,7 @@
 """One round as one party sees it: what the chain says, and what storage holds, checked against the chain."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from eth_hash.auto import keccak
@@ -103,8 +104,18 @@ class RoundView:
             try:
                 found[sender] = self.mailbox.get(self.context, kind, sender)
             except StoreError:
-                continue
+                if kept := self._forced(kind, sender):
+                    found[sender] = kept
         return found
+
+    def _forced(self, kind: str, sender: str) -> bytes:
+        """Return a message that its sender has put on chain because storage does not pass it on."""
+        where: dict[str, Any] = {"task": self.task_id, "round": self.round, "node": sender}
+        start = self.contract.status(self.task_id, self.round).opened_block
+        events = self.contract.contract.events("Published", from_block=start, **where)
+        said = [bytes(event.args["data"]) for event in events]
+        label = kind.encode() + b":"
+        return next((data.removeprefix(label) for data in reversed(said) if data.startswith(label)), b"")
 
     @property
     def ring(self) -> Ring:

@@ -65,7 +65,7 @@ class RoundResult:
 
     def __repr__(self) -> str:
         return (
-            f"RoundResult({self.mean.size} values, survivors={self.survivors}, weight={self.weight}, "
+            f"RoundResult({self.mean.size} values, {len(self.survivors)} survivors, weight={self.weight}, "
             f"step={self.step:.3g})"
         )
 

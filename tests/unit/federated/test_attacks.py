@@ -523,3 +523,35 @@ def test_a_dealer_that_hides_its_shares_costs_one_round_and_is_drawn_no_more(net
     assert expelled.args["dealer"] == bad.account.address
     assert sum(event.gas for event in watch.refused()) > 0
     assert network.chain.balance(network.contract.address) == 0
+
+
+def test_a_message_that_storage_hides_is_put_on_chain(network):
+    """Forced inclusion: the mailbox loses what one node says, and the chain keeps it."""
+    hidden = network.nodes[3]
+    task_id = entered(network, task())
+    round, _ = network.coordinator.open_round(task_id)
+    context = network.contract.context(task_id, round)
+
+    def lose(kind):
+        network.mailbox._fs.rm(network.mailbox._path(context, kind, hidden.account.address))
+
+    for node in network.nodes:
+        node.share(round)
+    lose("shares")
+    hidden.publish(round, "shares")
+    network.coordinator.end_phase(task_id, round)
+    for node in network.nodes:
+        node.submit(round)
+        assert not node._session.complaints
+    network.coordinator.end_phase(task_id, round)
+    for node in network.nodes:
+        node.open_shares(round)
+    lose("openings")
+    with pytest.raises(errors.ProtocolError, match="has sent no 'vector'"):
+        hidden.publish(round, "vector")
+    hidden.publish(round, "openings")
+    assert len(network.coordinator.view(task(), task_id, round).opening_messages()) == 5
+    for node in network.nodes:
+        node.attest(round)
+    outcome = network.coordinator.finish(task(), task_id, round)
+    assert not outcome.faults
