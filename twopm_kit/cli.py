@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 
 _LOG_WIDTH: Final = 130
+_MOST_PROCESSES: Final = 4  # of pytest: each starts chains and torch of its own
+_GROUPED: Final = ("--dist", "loadgroup")  # the groups are made in tests/conftest.py
 _PASS_THROUGH: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 Mode = Annotated[str, typer.Option("--mode", "-m", help="fast (tests), learn (reading along) or full.")]
 Names = Annotated[
@@ -164,10 +166,11 @@ def lab(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASS_THROUGH)
 def test(context: typer.Context) -> None:
-    """Pass every test; arguments go to pytest."""
+    """Pass every test, on all cores; or what the arguments, which go to pytest, ask for."""
     with _in_words():
         root = repository()
-    raise typer.Exit(_call([sys.executable, "-m", "pytest", *context.args], cwd=root))
+    arguments = context.args or ["--numprocesses", str(min(os.cpu_count() or 1, _MOST_PROCESSES)), *_GROUPED]
+    raise typer.Exit(_call([sys.executable, "-m", "pytest", *arguments], cwd=root))
 
 
 @app.command()

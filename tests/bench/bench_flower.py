@@ -86,12 +86,12 @@ class Setting:
         self.name = f"n = {members}, k = {graph['neighbours']}, t = {graph['threshold']}, "
         self.name += f"{parameters:,} parameters, {drops or 'no'} drops"
 
-    def ratio(self, work: str, what: str, bar: float) -> dict[str, str]:
+    def ratio(self, work: str, what: str, bar: float = 0) -> dict[str, str]:
         """Row of seconds on both sides, and how many times faster the kit is."""
         pairs = [(ours[what], theirs[what]) for ours, theirs in zip(self.ours, self.theirs, strict=True)]
         times = median(theirs / ours for ours, theirs in pairs)
         cells = (f"{median(side):.3g} s" for side in zip(*pairs, strict=True))
-        return self.row(work, *cells, f"{times:.1f}×", f"≥ {bar}×", times >= bar)
+        return self.row(work, *cells, f"{times:.1f}×", f"≥ {bar}×" if bar else "", times >= bar)
 
     def limit(self, work: str, what: str, unit: str, divisor: float, bar: float) -> dict[str, str]:
         """Row of a quantity on both sides, of which the kit's has a limit."""
@@ -125,7 +125,9 @@ def main() -> None:
     rows = [
         plain.ratio("one client: keys, shares, masks, opening", "client", 2.5),
         plain.limit("sent by one client, a parameter", "client_up", "bytes", plain.parameters, 4.1),
+        left.ratio("adding vectors as they arrive", "add"),
         left.ratio("unmasking", "unmask", 12),
+        many.ratio("adding vectors as they arrive", "add"),
         many.ratio("unmasking", "unmask", 40),
         small.limit("whole round in one process", "whole", "s", 1, 20),
         small.limit("its peak memory", "peak", "GiB", MEMORY, 1.5),

@@ -18,7 +18,7 @@ from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.sealing import Reader, seal_result
 from twopm_kit.federated.task import Task
 from twopm_kit.federated.view import RoundView
-from twopm_kit.secagg import BoxKey, Mode, party_id, to_words
+from twopm_kit.secagg import BoxKey, Mode, VectorMessage, party_id, to_words
 from twopm_kit.secagg.field import Limbs
 
 __all__ = ["Check", "Coordinator", "Outcome"]
@@ -83,6 +83,7 @@ class Coordinator:
         self.account = account
         self.mailbox = mailbox
         self._box_key = BoxKey.generate()
+        self._vectors: dict[bytes, Limbs] = {}  # of the round that was looked at last
 
     def register(
         self, task: Task, *, join_blocks: int, step_blocks: int, verifiers: Sequence[VerifierSeat] = ()
@@ -116,7 +117,8 @@ class Coordinator:
     def view(self, task: Task, task_id: int, round: int) -> RoundView:
         """Return a round as the task's owner sees it."""
         reader = Reader(self.account.address, self._box_key)
-        return RoundView(self.contract, self.mailbox, task, task_id, round, reader=reader)
+        known = self._vectors
+        return RoundView(self.contract, self.mailbox, task, task_id, round, reader=reader, known=known)
 
     def open_round(self, task_id: int, before: int | None = None) -> tuple[int, list[Receipt]]:
         """Start the round after ``before``, unless somebody else has; return its number and the receipts."""
@@ -168,13 +170,19 @@ class Coordinator:
         """Look at every committed vector; challenge what is missing, and prove on chain what is false.
 
         Only vectors that are committed to but lie elsewhere have to be looked at: in ``direct`` mode the
-        contract adds them itself, and in ``blob`` mode the chain has checked them.
+        contract adds them itself, and in ``blob`` mode the chain has checked them. What was seen is kept for
+        `finish`. Members that somebody else has challenged are among those with a fault: they have to answer.
         """
+        self._vectors.clear()
         view = self.view(task, task_id, round)
         found = []
-        for seat in view.roster.reached(Step.SUBMITTED):
+        for seat in view.roster.seats:
+            if seat.challenged:
+                found.append(Check(seat.node, "somebody has asked for its vector"))
+            if seat.step < Step.SUBMITTED:
+                continue
             try:
-                view.vector(seat)
+                view.contribution(seat)
             except (StoreError, TamperedMessage) as fault:
                 found.append(self._object(view, seat, fault))
             else:
@@ -185,7 +193,7 @@ class Coordinator:
         """Answer a vector that cannot be used: with a proof on chain if there is one, else with a challenge.
 
         What a false commitment stands for is known to its sender alone. A challenge makes it public, or drops
-        its sender.
+        its sender; `prosecute` then proves what is false about it.
         """
         shown = (seat.data_root, seat.commitments)
         outside = faults.no_group_element(party_id(seat.node), *shown, view.ring)
@@ -200,7 +208,7 @@ class Coordinator:
         return Check(seat.node, fault.message, receipt)
 
     def prosecute(self, task: Task, task_id: int, round: int) -> list[Check]:
-        """Prove on chain what dealers and openers of a round have done wrong; each loses its stake.
+        """Prove on chain what dealers, openers and senders have done wrong in a round; each loses its stake.
 
         Anybody can: the evidence is made of what the culprits have published. The round itself goes on with
         the shares that are good.
@@ -214,6 +222,7 @@ class Coordinator:
             for message in dealt
         ]
         proofs += [faults.bad_dealer(message, opened, view.ring, survivors) for message in dealt]
+        proofs += [self._wrong_commitment(view, seat) for seat in view.roster.seats if seat.answered]
         seats = view.roster.seats
         found: dict[int, Check] = {}
         for proof in proofs:
@@ -226,17 +235,34 @@ class Coordinator:
                 found[proof.seat] = Check(seats[proof.seat].node, f"not {what}: {refusal.reason}")
         return list(found.values())
 
+    def _wrong_commitment(self, view: RoundView, seat: Seat) -> faults.Evidence | None:
+        """Look for a contradiction between the vector under a root and the blobs that were shown for it."""
+        try:
+            message = view.vector(seat)
+        except StoreError:
+            return None
+        except TamperedMessage as fault:
+            if fault.dealer != party_id(seat.node):
+                return None
+            message = VectorMessage.from_bytes(self.mailbox.get(view.context, "vector", seat.node))
+        try:
+            blobs = view.blobs(seat.commitments)
+        except ChainError:
+            return None
+        return faults.wrong_commitment(message, seat.commitments, blobs, view.ring)
+
     def _convict(self, view: RoundView, proof: faults.Evidence) -> Receipt:
         return self.contract.send("convict", view.task_id, view.round, *proof.arguments, sender=self.account)
 
     def finish(self, task: Task, task_id: int, round: int) -> Outcome:
         """Take the mask off the sum and publish it, in the way that the task's mode asks for."""
         view = self.view(task, task_id, round)
-        masked = view.masked_sum()
+        summed = view.summed()
+        masked = view.narrow(summed)
         unmasking = view.unmasking()
         total = unmasking.unmask(masked)
         sealed = view.config.visibility == "sealed"
-        message = view.sum_message(masked)
+        message = view.sum_message(summed)
         if sealed or view.mode is not Mode.DIRECT:
             self.mailbox.put(view.context, "sum", self.contract.address, message.to_bytes())
         if sealed:
@@ -253,7 +279,12 @@ class Coordinator:
             if self.contract.status(task_id, round).phase is not Phase.DONE:
                 raise
             receipts = []  # somebody else was faster; the contract lets only one sum through
-        return Outcome(masked, total, tuple(receipts), unmasking.faults)
+        false = {
+            party_id(seat.node): "what it has shown is not the vector that it has committed to"
+            for seat in view.roster.seats
+            if seat.answered and self._wrong_commitment(view, seat)
+        }
+        return Outcome(masked, total, tuple(receipts), unmasking.faults | false)
 
     def _finish_committed(
         self, task_id: int, round: int, mask: bytes, summed: bytes, blobs: Sequence[bytes]
@@ -274,11 +305,17 @@ class Coordinator:
         return receipts
 
     def _deliver(self, view: RoundView, total: Limbs) -> None:
-        """Seal the sum to every member: they need it for the next round, and nobody else gets it."""
+        """Seal the sum to every node of the task: whoever is drawn next needs it, and nobody else gets it."""
         owner = Reader(self.account.address, self._box_key)
-        for seat in view.roster.seats:
-            box = seal_result(view.context, owner, party_id(seat.node), seat.box_key, total)
-            self.mailbox.put(view.context, "result", seat.node, box)
+        keys = {seat.node: seat.box_key for seat in view.roster.seats}
+        for node in self.contract.contract.joined(view.task_id):
+            keys[node] = bytes(self.contract.contract.membership(view.task_id, node).box_key)
+        for node, key in keys.items():
+            try:
+                box = seal_result(view.context, owner, party_id(node), key, total)
+            except TamperedMessage:
+                continue  # a key that nothing can be sealed to harms its owner alone
+            self.mailbox.put(view.context, "result", node, box)
 
     def blocks_for(self, seconds: float, nodes: int) -> int:
         """Return a window in blocks that is long enough for everybody to speak.

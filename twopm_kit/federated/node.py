@@ -9,7 +9,7 @@ import pandas as pd
 
 from twopm_kit.chain import Account, Receipt
 from twopm_kit.chain.blobs import MOST_BLOBS
-from twopm_kit.errors import ProtocolError, SecretRefused, TaskError
+from twopm_kit.errors import ProtocolError, SecretRefused, TamperedMessage, TaskError
 from twopm_kit.federated.archive import TaskArchive
 from twopm_kit.federated.commitment import frame_commitment
 from twopm_kit.federated.contract import AggregationContract, Phase, Terms, dataset_id, encoder_of
@@ -84,6 +84,7 @@ class Node:
         self._states: dict[int, State] = {}  # by the round whose sum led to it; 0: the first model
         self._session: NodeSession | None = None
         self._sent: dict[str, tuple[RoundContext, bytes]] = {}
+        self._withholders: set[str] = set()  # whose vectors were missing once
         self._vector = b""  # the masked vector of the session's round, as a message
         self._unmaskings: dict[int, Unmasking] = {}  # of the latest round: what its result is worked out with
 
@@ -168,7 +169,7 @@ class Node:
             "join",
             self.task_id,
             self._box_key.public,
-            len(self.frame),
+            min(len(self.frame), terms.min_rows),  # enough of them; how many is nobody's business
             dataset,
             frame_commitment(self.frame, self._salt),
             sender=self.account,
@@ -197,6 +198,12 @@ class Node:
         view = self.view(round)
         # Repeating a call that got no answer must repeat the message that may be on chain already.
         session = self._kept_session(round)
+        if session is not None and session.stage >= Stage.OPENED:
+            # Only a chain that went back can ask again, and the other kind of share may be what it wants.
+            raise ProtocolError(
+                f"{self.name} has opened shares of round {round} already",
+                hint="sit this round out: a session that forgets could open both kinds of one dealer's share",
+            )
         if session is None or session.stage is not Stage.SHARED:
             session = NodeSession(view.context, view.config, self.account.address, self._box_key)
         message = session.share_message({seat.node: seat.box_key for seat in seats})
@@ -304,7 +311,27 @@ class Node:
         view = self.view(round)
         unmasking = view.unmasking()
         self._unmaskings = {round: unmasking}
+        self._demand_vectors(view)
         return self._send("attest", round, view.attested_digest(unmasking))
+
+    def _demand_vectors(self, view: RoundView) -> None:
+        """Blame who keeps its vector back for the second time, where the chain cannot judge that.
+
+        Raises
+        ------
+        TamperedMessage
+            If a vector is missing; ``dealer`` is its sender from the second time on: storage may lose one.
+        """
+        missing = {seat.node: seat for seat in view.missing()} if view.mode is Mode.HASH else {}
+        if not missing:
+            return
+        again = [party_id(account) for account in missing if account in self._withholders]
+        self._withholders |= missing.keys()
+        raise TamperedMessage(
+            f"no storage has what the hashes of {', '.join(missing).lower()} on chain stand for",
+            hint="end the round: what a hash stands for can be shown by its sender only",
+            dealer=again[0] if again else b"",
+        )
 
     def publish(self, round: int, kind: str) -> Receipt:
         """Put a message of this round on chain, where no storage can hide it; it is the costly way.

@@ -1,18 +1,18 @@
 """One round as one party sees it: what the chain says, and what storage holds, checked against the chain."""
 
+from collections.abc import Iterable, MutableMapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from eth_hash.auto import keccak
 
 from twopm_kit.chain import Event
-from twopm_kit.errors import ChainError, ProtocolError, StoreError, TamperedMessage
+from twopm_kit.errors import ChainError, DataError, ProtocolError, StoreError, TamperedMessage
 from twopm_kit.federated.contract import AggregationContract, Roster, Seat, Step, encoder_of
 from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.sealing import Reader, opened, unsealed_result
 from twopm_kit.federated.task import Task
-from twopm_kit.kzg import BLOB_ELEMENTS, compress, prove, uncompress, versioned_hash
+from twopm_kit.kzg import BLOB_ELEMENTS, add, commit, compress, uncompress, versioned_hash
 from twopm_kit.secagg import (
     Mode,
     OpeningMessage,
@@ -34,6 +34,8 @@ from twopm_kit.secagg.field import Limbs
 
 __all__ = ["RoundView"]
 
+_POINT_BYTES = 128
+
 
 class RoundView:
     """What survivors, coordinator, verifiers and any auditor work out alike.
@@ -53,6 +55,8 @@ class RoundView:
         Which round.
     reader : Reader, optional
         Who looks; needed when openings and results are sealed.
+    known : mapping, optional
+        Contributions that this party has checked already; more are added.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class RoundView:
         round: int,
         *,
         reader: Reader | None = None,
+        known: MutableMapping[bytes, Limbs] | None = None,
     ) -> None:
         self.contract = contract
         self.mailbox = mailbox
@@ -71,6 +76,7 @@ class RoundView:
         self.task_id = task_id
         self.round = round
         self.reader = reader
+        self._known: MutableMapping[bytes, Limbs] = {} if known is None else known
 
     @cached_property
     def context(self) -> RoundContext:
@@ -98,24 +104,28 @@ class RoundView:
         return self.contract.roster(self.task_id, self.round)
 
     def delivered(self, kind: str, senders: list[str]) -> dict[str, bytes]:
-        """Return the messages that have arrived; a missing one is the same as a silent sender."""
-        found = {}
-        for sender in senders:
-            try:
-                found[sender] = self.mailbox.get(self.context, kind, sender)
-            except StoreError:
-                if kept := self._forced(kind, sender):
-                    found[sender] = kept
-        return found
+        """Return the messages that have arrived; a missing one is the same as a silent sender.
 
-    def _forced(self, kind: str, sender: str) -> bytes:
-        """Return a message that its sender has put on chain because storage does not pass it on."""
-        where: dict[str, Any] = {"task": self.task_id, "round": self.round, "node": sender}
+        What a sender has put on chain comes first: storage that is hostile alters as well as hides.
+        """
+        found = self._forced(kind)
+        for sender in senders:
+            if sender not in found:
+                try:
+                    found[sender] = self.mailbox.get(self.context, kind, sender)
+                except StoreError:
+                    continue
+        return {sender: found[sender] for sender in senders if sender in found}
+
+    def _forced(self, kind: str) -> dict[str, bytes]:
+        """Return the messages that their senders have put on chain because storage does not pass them on."""
         start = self.contract.status(self.task_id, self.round).opened_block
-        events = self.contract.contract.events("Published", from_block=start, **where)
-        said = [bytes(event.args["data"]) for event in events]
+        events = self.contract.contract.events(
+            "Published", from_block=start, task=self.task_id, round=self.round
+        )
+        said = [(str(event.args["node"]), bytes(event.args["data"])) for event in events]
         label = kind.encode() + b":"
-        return next((data.removeprefix(label) for data in reversed(said) if data.startswith(label)), b"")
+        return {sender: data.removeprefix(label) for sender, data in said if data.startswith(label)}
 
     @property
     def ring(self) -> Ring:
@@ -181,7 +191,7 @@ class RoundView:
     # Vectors and their sum ----------------------------------------------------------------------------
 
     def vector(self, seat: Seat) -> VectorMessage:
-        """Fetch one member's masked vector and check it against its commitments on chain.
+        """Fetch one member's masked vector from storage and check it against its commitments on chain.
 
         Raises
         ------
@@ -190,74 +200,114 @@ class RoundView:
         TamperedMessage
             If it is not the one that the member has committed to.
         """
-        try:
-            message = VectorMessage.from_bytes(self.mailbox.get(self.context, "vector", seat.node))
-        except StoreError:
-            message = self._vector_on_chain(seat)
+        message = VectorMessage.from_bytes(self.mailbox.get(self.context, "vector", seat.node))
         message.verify(self.context, seat.node, seat.data_root, seat.commitments, elements=self.elements)
         return message
 
-    def _vector_on_chain(self, seat: Seat) -> VectorMessage:
-        """Put a vector together from the blobs that its sender has published.
+    def contribution(self, seat: Seat) -> Limbs:
+        """Return what a member adds to the sum, from storage or from the blobs that it has published.
+
+        Where the contract adds commitments, what they stand for is in the sum, and nothing else: a root
+        beside them that leads nowhere must not keep the others from adding up. A vector that was seen once
+        is kept: whoever can write to storage may take it away again.
+
+        Returns
+        -------
+        uint32 array, shape (m, 8)
+            Or (4,096 · blobs, 8), where a sender has put something behind the end of its vector.
 
         Raises
         ------
-        StoreError
-            If it has published none, or the node no longer has them.
+        StoreError, TamperedMessage
+            As `vector`, if there are no blobs either.
         """
-        points = [seat.commitments[at : at + 128] for at in range(0, len(seat.commitments), 128)]
-        commitments = tuple(compress(point) for point in points)
+        name = party_id(seat.node) + seat.data_root + seat.commitments
+        if name not in self._known:
+            try:
+                self._known[name] = self.vector(seat).limbs
+            except (StoreError, TamperedMessage):
+                limbs = self._blobs(seat.commitments)
+                if limbs is None:
+                    raise
+                tail = limbs[self.elements :].any()
+                self._known[name] = limbs if tail else limbs[: self.elements]
+        return self._known[name]
+
+    def missing(self) -> list[Seat]:
+        """Return the survivors whose contribution cannot be had."""
+        found = []
+        for seat in self.roster.reached(Step.SUBMITTED):
+            try:
+                self.contribution(seat)
+            except (StoreError, TamperedMessage):
+                found.append(seat)
+        return found
+
+    def blobs(self, commitments: bytes) -> list[bytes]:
+        """Return the blobs of some commitments, 128 bytes each, as the chain's node has them.
+
+        Raises
+        ------
+        ChainError
+            If it has one of them not, or no longer.
+        """
+        found = []
+        for at in range(0, len(commitments), _POINT_BYTES):
+            short = compress(commitments[at : at + _POINT_BYTES])
+            blob = self.contract.chain.blob(versioned_hash(short))
+            if commit(blob) != short:
+                raise ChainError(
+                    "the node's blob is not that of its hash", hint="connect to a node that you trust"
+                )
+            found.append(blob)
+        return found
+
+    def _blobs(self, commitments: bytes) -> Limbs | None:
         try:
-            blobs = [self.contract.chain.blob(versioned_hash(one)) for one in commitments]
-        except ChainError as gone:
-            raise StoreError(
-                f"the vector of {seat.node} is neither in storage nor in a blob: {gone.message}",
-                hint="challenge its sender to publish it",
-            ) from gone
-        if not blobs:
-            raise StoreError(
-                f"the vector of {seat.node} is not in storage, and the chain has a hash of it alone",
-                hint="end the round: what a hash stands for can be shown by its sender only",
-            )
-        words = b"".join(blobs)[: 32 * self.elements]
-        proofs = tuple(prove(blob, one) for blob, one in zip(blobs, commitments, strict=True))
-        return VectorMessage(self.context.binding, party_id(seat.node), words, commitments, proofs)
+            words = b"".join(self.blobs(commitments))
+        except ChainError:
+            return None
+        digits = np.frombuffer(words, ">u4").reshape(-1, 8)[:, ::-1]
+        return digits.astype(np.uint32, order="C") if words else None
 
-    def vectors(self) -> dict[str, Limbs]:
-        """Fetch and check the masked vectors of all survivors."""
-        return {seat.node: self.vector(seat).limbs for seat in self.roster.reached(Step.SUBMITTED)}
+    def added(self, seats: Iterable[Seat]) -> Limbs:
+        """Add contributions up, each in the section of its group; shape (groups · width, 8).
 
-    def added(self, vectors: dict[str, Limbs]) -> Limbs:
-        """Add masked vectors up, each in the section of its group; shape (groups · elements, 8)."""
+        The width is m, the length of a vector; that of its blobs, where there is something behind its end.
+        """
         groups = self.config.groups
         sections: list[list[Limbs]] = [[] for _ in range(groups)]
-        for seat in self.roster.reached(Step.SUBMITTED):
-            sections[seat.number % groups].append(vectors[seat.node])
-        empty = np.zeros((self.elements, 8), np.uint32)
-        return np.concatenate([total(part) if part else empty for part in sections])
+        for seat in seats:
+            sections[seat.number % groups].append(self.contribution(seat))
+        width = max(len(part) for section in sections for part in section)
+        return np.concatenate([_total(section, width) for section in sections])
 
-    def masked_sum(self) -> Limbs:
-        """Return the masked sum Y of the round that runs, from the contract or from checked vectors."""
+    def summed(self) -> Limbs:
+        """Return the masked sum as the contract holds it or has its commitments; see `added`."""
         if self.mode is Mode.DIRECT:
             return from_words(self.contract.masked_sum(self.task_id))
-        return self.added(self.vectors())
+        return self.added(self.roster.reached(Step.SUBMITTED))
 
-    def sum_message(self, masked: Limbs) -> VectorMessage:
+    def masked_sum(self) -> Limbs:
+        """Return the masked sum Y of the round that runs, shape (groups · m, 8)."""
+        return self.narrow(self.summed())
+
+    def sum_message(self, summed: Limbs) -> VectorMessage:
         """Return a masked sum as it lies in storage, with commitments where the mode has any."""
-        kzg = self.mode in (Mode.KZG, Mode.BLOB)
-        if kzg and self.config.groups > 1:
+        if self._kzg and self.config.groups > 1:
             # Each group's section begins a blob of its own, as its members' vectors do.
-            wide = np.zeros((self.config.groups, self._section, 8), np.uint32)
-            wide[:, : self.elements] = masked.reshape(self.config.groups, self.elements, 8)
-            masked = wide.reshape(-1, 8)
-        return VectorMessage.of(self.context, self.contract.address, masked, kzg=kzg)
+            sections = summed.reshape(self.config.groups, -1, 8)
+            summed = np.concatenate([_total([section], self._section) for section in sections])
+        return VectorMessage.of(self.context, self.contract.address, summed, kzg=self._kzg)
 
-    def _narrow(self, limbs: Limbs) -> Limbs:
-        """Undo the widening of `sum_message`."""
-        groups = self.config.groups
-        if limbs.shape[0] == groups * self.elements:
-            return limbs
-        return limbs.reshape(groups, -1, 8)[:, : self.elements].reshape(-1, 8)
+    def narrow(self, summed: Limbs) -> Limbs:
+        """Cut every section to the m elements that a vector has."""
+        sections = summed.reshape(self.config.groups, -1, 8)
+        return sections[:, : self.elements].reshape(-1, 8)
+
+    @property
+    def _kzg(self) -> bool:
+        return self.mode in (Mode.KZG, Mode.BLOB)
 
     @property
     def _section(self) -> int:
@@ -269,7 +319,7 @@ class RoundView:
         keccak256 of its words; where the contract knows commitments alone, a chain of keccak256 over the
         commitments, 128 bytes each.
         """
-        if self.mode not in (Mode.KZG, Mode.BLOB):
+        if not self._kzg:
             return mask_digest(message.limbs)
         digest = bytes(32)
         for commitment in message.commitments:
@@ -327,17 +377,42 @@ class RoundView:
         wanted = bytes(event.args["sum_digest"])
         try:
             message = VectorMessage.from_bytes(self.mailbox.get(self.context, "sum", self.contract.address))
+            self._demand_length(message)
             message.verify(self.context, self.contract.address, message.data_root, message.points)
             if self.sum_digest(message) == wanted:
-                return self._narrow(message.limbs)
-        except (StoreError, TamperedMessage):
+                return self.narrow(message.limbs)
+        except (StoreError, TamperedMessage, DataError):
             pass  # whoever published the sum is not needed: the vectors are there
         if self.mode is Mode.DIRECT:
             raise ProtocolError(
                 f"the masked sum of round {self.round} is not in storage",
                 hint="Keep the mailbox of a sealed task until everybody has caught up.",
             )
-        return self.added(self.vectors())
+        survivors = self.roster.reached(Step.SUBMITTED)
+        published = self._blobs(self._sum_of_commitments(survivors)) if self._kzg else None
+        return self.narrow(self.added(survivors) if published is None else published)
+
+    def _demand_length(self, message: VectorMessage) -> None:
+        """Refuse a sum that could be cut into other sections: zeros at its end change no commitment."""
+        groups = self.config.groups
+        narrow, wide = groups * self.elements, groups * self._section
+        fitting = {narrow} if not self._kzg else {wide} if groups > 1 else {narrow, wide}
+        if len(message) not in fitting:
+            raise TamperedMessage(
+                f"the masked sum has {len(message):,} elements, expected {min(fitting):,}",
+                hint="Fetch it from another mirror of the mailbox.",
+            )
+
+    def _sum_of_commitments(self, survivors: Iterable[Seat]) -> bytes:
+        """Add the survivors' commitments up as the contract does; 128 bytes each, group after group."""
+        groups, blobs = self.config.groups, self._section // BLOB_ELEMENTS
+        parts: list[list[bytes]] = [[] for _ in range(groups * blobs)]
+        for seat in survivors:
+            for blob in range(blobs):
+                at = _POINT_BYTES * blob
+                place = seat.number % groups * blobs + blob
+                parts[place].append(seat.commitments[at : at + _POINT_BYTES])
+        return b"".join(add(*points) for points in parts)
 
     def _demand_reader(self) -> Reader:
         if self.reader is None:
@@ -346,3 +421,9 @@ class RoundView:
                 hint="Look as the owner, as a verifier or as a member: they hold the keys.",
             )
         return self.reader
+
+
+def _total(vectors: Iterable[Limbs], width: int) -> Limbs:
+    """Add vectors up, with zeros at their ends; shape (width, 8)."""
+    padded = [np.concatenate([part, np.zeros((width - len(part), 8), np.uint32)]) for part in vectors]
+    return total(padded) if padded else np.zeros((width, 8), np.uint32)

@@ -1,7 +1,7 @@
 """Nodes' own computations side by side: worker processes that load the task from its archive."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import joblib
 import pandas as pd
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from twopm_kit.federated.node import Node
 
 __all__ = ["Workers"]
+
+_Failure: TypeAlias = tuple[str, str, str]
 
 
 class Workers:
@@ -42,18 +44,26 @@ class Workers:
         """Return for each node, by name, how to get its update; an error of a node is raised there."""
         if self._n_jobs == 1:
             return {node.name: _later(node, round) for node in nodes}
+        jobs: list[tuple[str, State, pd.DataFrame]] = []
+        answers: dict[str, Update | _Failure] = {}
+        for node in nodes:
+            try:
+                jobs.append((node.name, node.state, node.frame))
+            except TwoPMError as fault:
+                answers[node.name] = _told(fault)  # one node that cannot catch up does not stop the others
         compute = joblib.delayed(_compute)
-        answers = joblib.Parallel(n_jobs=self._n_jobs)(
-            compute(self._archive, self._code, node.name, node.state, node.frame, round) for node in nodes
+        found = joblib.Parallel(n_jobs=self._n_jobs)(
+            compute(self._archive, self._code, *job, round) for job in jobs
         )
-        return {node.name: _answer(found) for node, found in zip(nodes, answers, strict=True)}
+        answers |= {name: answer for (name, _, _), answer in zip(jobs, found, strict=True)}
+        return {name: _answer(answer) for name, answer in answers.items()}
 
 
 def _later(node: "Node", round: int) -> Callable[[], Update]:
     return lambda: node.compute(round)
 
 
-def _answer(found: Update | tuple[str, str, str]) -> Callable[[], Update]:
+def _answer(found: Update | _Failure) -> Callable[[], Update]:
     def give() -> Update:
         if isinstance(found, Update):
             return found
@@ -65,10 +75,14 @@ def _answer(found: Update | tuple[str, str, str]) -> Callable[[], Update]:
 
 def _compute(
     archive: bytes, code: bytes, name: str, state: State, frame: pd.DataFrame, round: int
-) -> Update | tuple[str, str, str]:
+) -> Update | _Failure:
     """Run in a worker: errors go back as words, since exceptions do not all survive the way."""
     try:
         task = Task.from_archive(archive, approved=code).for_node(name)
         return task.local_update(state, frame, round)
     except TwoPMError as fault:
-        return type(fault).__name__, fault.message, fault.hint
+        return _told(fault)
+
+
+def _told(fault: TwoPMError) -> _Failure:
+    return type(fault).__name__, fault.message, fault.hint

@@ -47,8 +47,9 @@ class RoundResult:
         Who was whose neighbour, and the threshold.
     timings : dict
         Seconds: ``client`` (keys, shares, reading the neighbours' messages, encoding, masking and opening:
-        median of one client), ``unmask`` (adding up, checking openings, removing the masks), ``commit`` (one
-        client's KZG commitments and proofs, median; 0 where the mode has none).
+        median of one client), ``add`` (the aggregator adds up what arrives), ``unmask`` (when all have
+        spoken, it checks shares and openings and removes the masks), ``commit`` (one client's KZG commitments
+        and proofs, median; 0 where the mode has none).
     bytes : dict
         ``client_up``: bytes that one surviving client sends (share message, vector, opening), the median.
     """
@@ -156,7 +157,7 @@ def simulate(
         if commits:
             with clock.of("commit", i):
                 sent[i] = len(VectorMessage.of(context, _address(i), masked).to_bytes())
-        with clock.of("unmask"):
+        with clock.of("add"):
             sums[i % config.groups] += masked
     survivors = [_address(i) for i in sent]
     openings = {}
@@ -188,6 +189,7 @@ def simulate(
         graph=roster.graph,
         timings={
             "client": clock.median("client", sent),
+            "add": clock.median("add", [0]),
             "unmask": clock.median("unmask", [0]),
             "commit": clock.median("commit", sent),
         },

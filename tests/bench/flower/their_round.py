@@ -154,7 +154,8 @@ def run(members, parameters, drops, neighbours, threshold, clip, value_bits, see
     clear = sum(windows[node].astype(np.float64) for node in survivors) / len(survivors)
     return {
         "client": median(sum(clients.seconds[node].values()) for node in survivors),
-        "unmask": sum(adding) + strategy.received - clients.answered,
+        "add": sum(adding),
+        "unmask": strategy.received - clients.answered,
         "whole": whole,
         "client_up": int(median(clients.sent[node] for node in survivors)),
         "error": float(np.abs(strategy.mean - clear).max()),
