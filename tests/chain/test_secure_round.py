@@ -316,7 +316,7 @@ BOTH = {
     "registered": {**BEFORE, "join": OK, "open_round": "join window is open", "close": OK, "leave": FREE},
     "joined": {**BEFORE, "join": LATE, "open_round": OK, "close": OK, "leave": OK},
     "share": {**RUNNING, "share": OK},
-    "aborted": {**AFTER, "report_silence": OK},
+    "aborted": {**AFTER, "report_silence": NOTHING},
     "closed": {
         **BEFORE, "join": "task is closed", "open_round": "task is closed", "close": "task is closed",
         "withdraw": OK, "leave": OK,
@@ -1194,11 +1194,21 @@ def test_a_task_without_a_pot_pays_nothing(tell):
     refuses("nothing to withdraw", lambda: story.say("claim", 0))
 
 
-@pytest.mark.parametrize(("mode", "phase"), [(DIRECT, "share"), (KZG, "submit"), (DIRECT, "open")])
+def test_who_has_not_shared_may_stay_out(tell):
+    story = tell(DIRECT).to("share")
+    story.share(0)
+    story.share(1)
+    story.late()
+    story.advance()
+    story.late()
+    refuses(NOTHING, lambda: story.board.report_silence(story.task, 1, 2, sender=story.stranger))
+
+
+@pytest.mark.parametrize(("mode", "phase"), [(KZG, "submit"), (DIRECT, "open")])
 def test_silence_has_a_price(tell, mode, phase):
     story = tell(mode).to(phase)
     board, task = story.board, story.task
-    act = {"share": story.share, "submit": story.send, "open": story.open_shares}[phase]
+    act = {"submit": story.send, "open": story.open_shares}[phase]
     act(0)
     act(1)
 
@@ -1229,7 +1239,8 @@ def test_silence_has_a_price(tell, mode, phase):
 
 
 def test_no_more_is_taken_than_there_is(tell):
-    story = tell(silence_penalty=10 * STAKE).to("aborted")
+    story = tell(silence_penalty=10 * STAKE).to("open")
+    story.late()
     assert paid(story, lambda: story.attempt("report_silence")) == STAKE
     assert story.stake(story.nodes[2]) == 0
 
@@ -1254,6 +1265,9 @@ def test_a_threshold_of_neighbours_expels_a_dealer(tell):
     assert len(board.events("Expelled", task=task)) == 1
     story.until(story.status()[1] + STEP + 1)
     story.advance()
+    # an expelled node may go, with its stake, however long the task lives
+    board.leave(task, sender=bad)
+    refuses("already left", lambda: board.leave(task, sender=bad))
     story.open_round()
     assert {member[0] & (2**160 - 1) for member in story.roster()} == {
         int(node.address, 16) for node in story.nodes if node is not bad

@@ -732,7 +732,8 @@ def finish(task: uint256, round: uint256, words: DynArray[uint256, MAX_WORDS]):
         mask[i] = uint256_addmod(mask[i], unsafe_sub(R, word), R)
         i = unsafe_add(i, 1)
     self._check(highest < R, "word is not in the field")
-    self._check(bits & guard == 0, "a lane is beyond its bound")
+    # With groups, one that a member has spoiled must not keep back the others.
+    self._check(r.groups > 1 or bits & guard == 0, "a lane is beyond its bound")
     mask_digest: bytes32 = self._digest(mask)
     sum_digest: bytes32 = self._digest(words)
     self._finish(task, round, r, mask_digest, mask_digest, sum_digest, sum_digest, words)
@@ -971,7 +972,8 @@ def convict(
 def report_silence(task: uint256, round: uint256, seat: uint256):
     """
     @notice Point to a message that is missing at a deadline that has passed, or a vector that was kept back.
-            The task's penalty is taken off the stake, once a round, half to the caller, half burned.
+            The task's penalty is taken off the stake, once a round, half to the caller, half burned. Who has
+            not shared has promised nothing: it may see that the task is finished, or not what it has read.
     """
     r: Round = self._load(task, round)
     at: uint256 = self._key(task, round, seat)
@@ -979,7 +981,7 @@ def report_silence(task: uint256, round: uint256, seat: uint256):
     self._check(word != 0, "no such seat")
     self._check(word & (REPORTED | CONVICTED) == 0, "already reported")
     fault: uint256 = SILENCE
-    phase: uint256 = SHARE
+    phase: uint256 = DONE
     if word & CHALLENGED != 0:
         fault = WITHHELD
         phase = CHALLENGE
@@ -987,8 +989,6 @@ def report_silence(task: uint256, round: uint256, seat: uint256):
         phase = SUBMIT
     elif self._step(word) == SUBMITTED:
         phase = OPEN
-    elif self._step(word) > SUBMITTED:
-        phase = DONE
     over: bool = r.reached > phase
     if r.reached == phase:
         over = r.phase == ABORTED or (r.phase == phase and block.number > r.deadline)
@@ -1061,7 +1061,8 @@ def leave(task: uint256):
     """
     self._after_round(task)
     self._check(self._memberships[task][msg.sender].joined, "not a member of this task")
-    self._check(self._remove(task, msg.sender), "already left")
+    self._check(self._memberships[task][msg.sender].free_block == 0, "already left")
+    self._remove(task, msg.sender)  # an expelled node is drawn no more, and still may go
     self._memberships[task][msg.sender].free_block = max(self._last_window(task), 1)
 
 

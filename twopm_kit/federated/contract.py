@@ -28,6 +28,7 @@ __all__ = [
 
 CONTRACT, JUDGE = "SecureRound", "RoundJudge"
 ZERO = bytes(32)
+MAX_MEMBERS = 128
 _KEPT_ROUNDS = 8  # whose events one party remembers
 # A seat's word: account, step, and flags above them.
 _STEP_AT, _STEP_MASK = 160, 0xFF
@@ -103,6 +104,11 @@ class Terms:
             If the wished mode cannot be had for this size on this chain.
         """
         config = task.config()
+        if task.max_clients > MAX_MEMBERS:
+            raise TaskError(
+                f"max_clients is {task.max_clients}; a round on chain has at most {MAX_MEMBERS} members",
+                hint=f"pass max_clients={MAX_MEMBERS} or fewer: each round draws as many of all who joined",
+            )
         words = encoder_of(task).elements
         mode = config.mode_for(words, blobs=chain.supports("blobs"), bls=chain.supports("bls"))
         graph = config.graph(task.max_clients)

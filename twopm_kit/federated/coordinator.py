@@ -122,6 +122,7 @@ class Coordinator:
 
     def open_round(self, task_id: int, before: int | None = None) -> tuple[int, list[Receipt]]:
         """Start the round after ``before``, unless somebody else has; return its number and the receipts."""
+        self._vectors.clear()
         current = self.contract.current_round(task_id)
         before = current if before is None else before
         if current > before:
@@ -237,14 +238,15 @@ class Coordinator:
 
     def _wrong_commitment(self, view: RoundView, seat: Seat) -> faults.Evidence | None:
         """Look for a contradiction between the vector under a root and the blobs that were shown for it."""
+        where = (view.context, seat.node, seat.data_root, seat.commitments)
         try:
-            message = view.vector(seat)
+            message = VectorMessage.from_bytes(self.mailbox.get(view.context, "vector", seat.node))
+            message.verify(*where, elements=view.elements)
         except StoreError:
             return None
         except TamperedMessage as fault:
             if fault.dealer != party_id(seat.node):
-                return None
-            message = VectorMessage.from_bytes(self.mailbox.get(view.context, "vector", seat.node))
+                return None  # storage may have spoiled it
         try:
             blobs = view.blobs(seat.commitments)
         except ChainError:

@@ -1,6 +1,6 @@
 """Which nodes fall silent in which round, and at which step: the drop-outs that a rehearsal asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import SupportsIndex
 
 from twopm_kit.errors import TaskError
@@ -49,10 +49,18 @@ class DropPlan:
                         f"drop names step {step!r} in round {round}",
                         hint=f"use one of: {', '.join(DROP_STEPS)}",
                     )
-                if isinstance(nodes, str):
-                    raise TaskError(f"drop names the text {nodes!r}", hint=f"pass a list: [{nodes!r}]")
+                if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+                    raise TaskError(
+                        f"drop gives {nodes!r} where a list of nodes belongs",
+                        hint=f"pass a list: [{nodes!r}]",
+                    )
                 for node in nodes:
                     self._add(round, step, _resolve(node, names))
+
+    @property
+    def withholds(self) -> bool:
+        """Whether a node commits to a vector and then keeps it back."""
+        return "deliver" in self._silent.values()
 
     def _add(self, round: int, step: str, name: str) -> None:
         known = self._silent.get((round, name), DROP_STEPS[-1])

@@ -3,7 +3,7 @@
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from twopm_kit.secagg import Decoded, RoundConfig
 __all__ = ["HorizontalLearning"]
 
 _MEMORY = "strategy."
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_DTYPES = (torch.float16, torch.float32, torch.float64, *_WHOLE)
 
 
 class HorizontalLearning(Task):
@@ -96,18 +98,22 @@ class HorizontalLearning(Task):
             max_clients=self.strategy.max_clients,
             criteria=criteria,
         )
-        if not 0 <= validate_frac < 1:
-            raise TaskError(f"validate_frac is {validate_frac}", hint="keep a part of at least 0 and below 1")
+        if not isinstance(validate_frac, int | float) or not 0 <= validate_frac < 1:
+            raise TaskError(
+                f"validate_frac is {validate_frac!r}", hint="keep a part of at least 0 and below 1"
+            )
         self.wait_timeout = self.strategy.wait_timeout
         self.connection_timeout = self.strategy.connection_timeout
         self.validate_interval = whole("validate_interval", validate_interval)
         self.validate_frac = validate_frac
         if isinstance(metrics, str):
             raise TaskError(f"metrics is the text {metrics!r}", hint=f"pass a tuple: ({metrics!r},)")
+        if not isinstance(metrics, Iterable):
+            raise TaskError(f"metrics is {metrics!r}", hint="pass the keys that validate returns, or ()")
         self.metric_names = tuple(metrics)
         self.clip = clip
         self.value_bits = value_bits
-        self.seed = seed
+        self.seed = whole("seed", seed, 0)
         self._anchors: dict[int, torch.Tensor] = {}
         self._pulled = True
 
@@ -141,15 +147,47 @@ class HorizontalLearning(Task):
 
     def round_config(self) -> RoundConfig:
         """Return 32-bit lanes with weights up to the largest number of rows that fits."""
-        guarded = [wish.round_fields() for wish in (self.privacy, self.robust) if wish is not None]
         return RoundConfig(
             clip=self.clip,
             value_bits=self.value_bits,
             lanes=8,
             min_clients=self.min_clients,
             max_clients=self.max_clients,
-            **{name: value for fields in guarded for name, value in fields.items()},
+            **self._guarded(),
         )
+
+    def adapted(self, own: RoundConfig, wanted: RoundConfig) -> RoundConfig:
+        """Return what a network wants; ``privacy`` and ``robust`` are promises of the task and stay.
+
+        Raises
+        ------
+        TaskError
+            If the network's configuration contradicts them.
+        """
+        guarded = self._guarded()
+        for name, value in guarded.items():
+            given = getattr(wanted, name)
+            # The largest weight is worked out where it is not given, so it says nothing about a wish.
+            if name != "max_weight" and given not in (value, getattr(RoundConfig, name)):
+                raise TaskError(
+                    f"the network's config has {name}={given!r}, and {self.name!r} asks for {value!r}",
+                    hint="leave it out of the network's config, or out of privacy= and robust=",
+                )
+        free = replace(wanted, max_weight=None)
+        return replace(
+            wanted,
+            **{
+                "max_weight": None if free.max_weight == wanted.max_weight else wanted.max_weight,
+                "min_clients": own.min_clients,
+                "max_clients": own.max_clients,
+                **guarded,
+            },
+        )
+
+    def _guarded(self) -> dict[str, Any]:
+        """Return the fields of a round that privacy and robust aggregation ask for."""
+        wishes = [wish.round_fields() for wish in (self.privacy, self.robust) if wish is not None]
+        return {name: value for fields in wishes for name, value in fields.items()}
 
     def proximal(self, model: torch.nn.Module) -> torch.Tensor:
         """Return the proximal term of ``FedProx`` for a model in training; 0 under other strategies.
@@ -202,6 +240,18 @@ class HorizontalLearning(Task):
                     f"state_dict() returned {type(state).__name__}, tensors by name were expected",
                     hint="return self.model.state_dict()",
                 )
+        if first.keys() != second.keys():
+            raise TaskError(
+                f"state_dict() returns other names each time: {list(first)}, then {list(second)}",
+                hint="return self.model.state_dict(), the model's own tensors",
+            )
+        unfit = [name for name, tensor in first.items() if not _fits(tensor)]
+        if unfit:
+            raise TaskError(
+                f"{', '.join(unfit)} of state_dict() cannot be merged: uninitialised, or of a dtype that "
+                "NumPy lacks or that is complex",
+                hint="use float16, float32 or float64, and run lazy layers once in __init__",
+            )
         copied = [name for name, tensor in first.items() if tensor.data_ptr() != second[name].data_ptr()]
         if copied:
             raise TaskError(
@@ -273,7 +323,7 @@ class HorizontalLearning(Task):
 
     def _weight(self, rows: int) -> int:
         # Rows beyond the largest weight count as the largest weight: the lane's bound comes first.
-        return max(1, min(rows, self.round_config().weight_limit))
+        return max(1, min(rows, self.config().weight_limit))
 
     def _load(self, state: State) -> None:
         with torch.no_grad():
@@ -299,8 +349,13 @@ class HorizontalLearning(Task):
                 hint="pass metrics=(...) with exactly the keys that validate returns",
             )
         # A loss that runs away must not silence the node: what counts is that it is large.
-        bound = self.round_config().metric_bound
-        values = np.array([float(found[name]) for name in self.metric_names])
+        bound = self.config().metric_bound
+        try:
+            values = np.array([float(found[name]) for name in self.metric_names])
+        except (TypeError, ValueError, RuntimeError) as fault:
+            raise TaskError(
+                f"validate returned what is no number: {fault}", hint="return one float for each metric"
+            ) from None
         return np.clip(values, -bound, bound), self._weight(len(rows))
 
     def _trained(self, rows: pd.DataFrame) -> None:
@@ -323,6 +378,11 @@ class HorizontalLearning(Task):
             return
         batches = itertools.chain.from_iterable(self.make_train_dataloader(rows) for _ in itertools.count())
         self.train(itertools.islice(batches, self.strategy.merge_iteration))
+
+
+def _fits(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor can be a part of the global model."""
+    return tensor.dtype in _DTYPES and not torch.nn.parameter.is_lazy(tensor)
 
 
 def _model(state: State) -> State:

@@ -15,6 +15,7 @@ from twopm_kit.federated.task import Task
 from twopm_kit.federated.view import RoundView
 from twopm_kit.secagg import (
     Encoder,
+    Mode,
     OpeningMessage,
     ShareKind,
     ShareMessage,
@@ -193,12 +194,14 @@ class Inspector:
         return self._vector(receipt.tx_hash)
 
     def posted_by(self, node: str, round: int) -> list[int]:
-        """Return the masked vector that a node has sent in a round, found by the event that it left on chain.
+        """Return the masked vector that a node has sent in a round: from its call data, or from storage.
 
         Raises
         ------
         ProtocolError
             If the node is unknown, or has sent nothing in this round.
+        StoreError, TamperedMessage
+            If storage does not have what the node has committed to.
         """
         sender = self._node(node).account.address
         found = self._contract.contract.events("Submitted", task=self.task_id, round=round, node=sender)
@@ -207,7 +210,11 @@ class Inspector:
                 f"{node} has sent no vector in round {round} of task {self.task_id}",
                 hint="name a round that the node has survived",
             )
-        return self._vector(found[0].tx_hash)
+        view = self._view(round)
+        if view.mode is Mode.DIRECT:
+            return self._vector(found[0].tx_hash)
+        seats = view.roster.seats
+        return to_words(view.vector(seats[int(found[0].args["seat"])]).limbs)
 
     def openings(self, round: int) -> pd.DataFrame:
         """Return which kind of share each survivor has opened: openers as rows, dealers as columns."""

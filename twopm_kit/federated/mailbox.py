@@ -37,7 +37,7 @@ class Mailbox:
     Notes
     -----
     A round has ``"shares"``, ``"vector"`` and ``"openings"`` of every member, and the ``"sum"`` of who
-    finishes it. What belongs to a task as a whole, its archive (``"task"``) and its ``"result"``, lies in
+    finishes it; a sealed round has a ``"result"`` for each member. A task's archive (``"task"``) lies in
     round 0.
     """
 

@@ -15,6 +15,7 @@ from twopm_kit.federated.task import Criteria, State
 __all__ = ["MNLogitResult", "MNLogitTask"]
 
 Label = str | int
+_MOST_CLASSES = 1_000
 
 
 class MNLogitTask(NewtonTask):
@@ -103,6 +104,8 @@ class MNLogitTask(NewtonTask):
 
 def _labels(classes: int | Sequence[Label]) -> list[Label]:
     if isinstance(classes, int | np.integer) and not isinstance(classes, bool):
+        if not 2 <= classes <= _MOST_CLASSES:  # before a list of them is made
+            raise TaskError(f"classes is {classes}", hint=f"give a number from 2 to {_MOST_CLASSES}")
         found: list[Label] = list(range(int(classes)))
     elif isinstance(classes, str) or not hasattr(classes, "__iter__"):
         raise TaskError(f"classes is {classes!r}", hint="pass a list of labels, or their number")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from twopm_kit.errors import SchemaError
 from twopm_kit.federated.arguments import column_names, number
 from twopm_kit.federated.result import FederatedResult, RunRecord
-from twopm_kit.federated.statistics import exact_lanes, within
+from twopm_kit.federated.statistics import exact_lanes, exact_rounds, within
 from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
 from twopm_kit.secagg import Decoded, RoundConfig
 
@@ -63,6 +63,10 @@ class Moments(Task):
     def round_config(self) -> RoundConfig:
         """Return 64-bit lanes, so that sums agree with pooled rows."""
         return exact_lanes(self, self.bound)
+
+    def adapted(self, own: RoundConfig, wanted: RoundConfig) -> RoundConfig:
+        """Keep the encoding, whatever a network wants: cut or rounded sums would be silently wrong."""
+        return exact_rounds(own, wanted)
 
     def settings(self) -> dict[str, Any]:
         """Return what fixes the statistics beside the code."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from twopm_kit import chain as chains
 from twopm_kit.datasets import partition
 from twopm_kit.errors import SchemaError, TaskError
-from twopm_kit.federated.contract import AggregationContract
+from twopm_kit.federated.contract import AggregationContract, encoder_of
 from twopm_kit.federated.coordinator import Coordinator
 from twopm_kit.federated.drops import Drop, DropPlan
 from twopm_kit.federated.events import Observer
@@ -20,9 +20,12 @@ from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
 from twopm_kit.federated.run import Run
 from twopm_kit.federated.task import State, Task, Update
 from twopm_kit.federated.verifier import Verifier
-from twopm_kit.secagg import Decoded, RoundConfig
+from twopm_kit.secagg import Decoded, Mode, RoundConfig
 
 __all__ = ["LocalNetwork"]
+
+OWNER = "task owner"
+VERIFIERS = ("verifier-1", "verifier-2", "verifier-3")
 
 
 class LocalNetwork:
@@ -70,17 +73,22 @@ class LocalNetwork:
                 f"chain is {chain!r}, a connection was expected",
                 hint="pass chain=kit.chain.connect(...), and the number of nodes as n_nodes=",
             )
+        if config is not None and not isinstance(config, RoundConfig):
+            raise TaskError(
+                f"config is {config!r}, a RoundConfig was expected",
+                hint="pass config=kit.secagg.RoundConfig(clip=…, …)",
+            )
         named = _named(frames, n_nodes, seed)
         self.chain = chain or chains.connect()
         self.mailbox = mailbox or Mailbox()
-        self.owner = self.chain.account("task owner")
+        self.owner = self.chain.account(OWNER)
         self.contract = AggregationContract.deploy(self.chain, self.owner)
         self.coordinator = Coordinator(self.contract, self.owner, self.mailbox)
         self.config = config
         self.n_jobs = n_jobs
         self.verifiers = [
             Verifier(name, self.chain.account(name), self.contract, self.mailbox)
-            for name in ("verifier-1", "verifier-2", "verifier-3")
+            for name in VERIFIERS
             if config is not None and config.visibility == "sealed"
         ]
         self.nodes = [
@@ -161,16 +169,22 @@ class LocalNetwork:
     def run_in_clear(self, task: Task, drop: Drop | None = None) -> FederatedResult:
         """Run the same training without masks and chain, to compare with: it shows all updates to everybody.
 
-        The same nodes are in each sum as in ``run`` with the same ``drop``, as long as no round aborts.
+        The same nodes are in each sum as in ``run`` with the same ``drop``, as long as no round aborts and
+        there is a seat for every node: where ``run`` draws some of them, this takes all. No noise is added.
         """
         task = self._prepared(task)
         plan = DropPlan(drop, self.names, task.max_rounds)
-        copies = {node.name: task.for_node(node.name) for node in self.nodes}
         config = task.config()
+        last = "submit"
+        if plan.withholds:
+            # A vector that is committed to and withheld is in no sum; elsewhere it is out when it is sent.
+            able = {name: self.chain.supports(name) for name in ("blobs", "bls")}
+            last = "deliver" if config.mode_for(encoder_of(task).elements, **able) is Mode.KZG else last
+        copies = {node.name: task.for_node(node.name) for node in self.nodes}
         state = task.genesis()
         rounds: list[RoundRecord] = []
         for number in range(1, task.max_rounds + 1):
-            present = [n for n in self.nodes if not plan.is_silent(number, n.name, "submit")]
+            present = [n for n in self.nodes if not plan.is_silent(number, n.name, last)]
             updates = [copies[n.name].local_update(state, n.frame, number) for n in present]
             state, metrics = _merge_in_clear(task, state, updates, config)
             rounds.append(
@@ -251,6 +265,14 @@ def _named(
         if isinstance(frames, Mapping)
         else {f"node-{i}": frame for i, frame in enumerate(frames, start=1)}
     )
+    reserved = sorted(named.keys() & {OWNER, *VERIFIERS})
+    if len(named) != len(frames) or reserved:
+        raise TaskError(
+            f"{', '.join(reserved)} are names of parties that are no nodes"
+            if reserved
+            else f"{len(frames)} frames have {len(named)} names: {', '.join(named)}",
+            hint="give every node a name of its own",
+        )
     if len(named) < 2:
         raise TaskError(
             f"{len(named)} of at least 2 nodes were given",

@@ -11,9 +11,9 @@ from scipy.special import logsumexp
 from scipy.stats import chi2, norm
 
 from twopm_kit.errors import TaskError
-from twopm_kit.federated.arguments import column_names, number
+from twopm_kit.federated.arguments import column_names, number, truth
 from twopm_kit.federated.result import FederatedResult, RunRecord
-from twopm_kit.federated.statistics import exact_lanes, within
+from twopm_kit.federated.statistics import exact_lanes, exact_rounds, within
 from twopm_kit.federated.summary import Summary
 from twopm_kit.federated.task import Criteria, State, Task, Update, numeric
 from twopm_kit.secagg import Decoded, RoundConfig
@@ -70,15 +70,15 @@ class NewtonTask(Task):
         )
         self.target = target
         self.features = column_names("features", features)
+        self.intercept = truth("intercept", intercept)
         if target in self.features:
             raise TaskError(f"target {target!r} is also a feature", hint="take it out of the features")
-        if intercept and INTERCEPT in self.features:
+        if self.intercept and INTERCEPT in self.features:
             raise TaskError(
                 f"a feature is called {INTERCEPT!r}, as the intercept is",
                 hint="rename the column, or pass intercept=False",
             )
-        self.intercept = bool(intercept)
-        self.ridge = 0.0 if ridge == 0 else number("ridge", ridge)
+        self.ridge = _penalty(ridge)
         self.tolerance = number("tolerance", tolerance)
         self.bound = number("bound", bound)
         self.wait_timeout = number("wait_timeout", wait_timeout)
@@ -103,6 +103,10 @@ class NewtonTask(Task):
     def round_config(self) -> RoundConfig:
         """Return 64-bit lanes, so that sums agree with pooled rows."""
         return exact_lanes(self, self.bound)
+
+    def adapted(self, own: RoundConfig, wanted: RoundConfig) -> RoundConfig:
+        """Keep the encoding, whatever a network wants: cut or rounded sums would be silently wrong."""
+        return exact_rounds(own, wanted)
 
     def settings(self) -> dict[str, Any]:
         """Return what fixes the fit beside the code."""
@@ -166,7 +170,8 @@ class NewtonTask(Task):
         y = codes[:, None] == np.arange(1, self._classes)
         gradient = ((y - p).T @ x).ravel()
         weights = p[:, :, None] * (np.eye(p.shape[1]) - p[:, None, :])
-        blocks = np.einsum("nab,ni,nj->aibj", weights, x, x, optimize=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is beyond the bound, below
+            blocks = np.einsum("nab,ni,nj->aibj", weights, x, x, optimize=True)
         triangle = blocks.reshape(self._size, self._size)[np.triu_indices(self._size)]
         # Cut where it only says "far worse": a throw of the coefficients must not silence honest nodes.
         loglike = max(float(own.sum()), -self.bound)
@@ -283,6 +288,12 @@ class NewtonTask(Task):
         )
 
 
+def _penalty(ridge: Any) -> float:
+    if isinstance(ridge, int | float) and ridge == 0:
+        return 0.0
+    return number("ridge", ridge)
+
+
 def _distinct(names: Any) -> list[str]:
     return list(dict.fromkeys(str(name) for name in names))
 
@@ -373,7 +384,7 @@ class NewtonFit(FederatedResult):
         return found
 
     def _interval(self, alpha: float) -> tuple[Vector, Vector]:
-        if not 0 < alpha < 1:
+        if not isinstance(alpha, int | float) or not 0 < alpha < 1:
             raise TaskError(f"alpha is {alpha!r}", hint="give a level between 0 and 1, such as 0.05")
         reach = norm.ppf(1 - alpha / 2) * self._errors()
         return self.state["params"] - reach, self.state["params"] + reach

@@ -9,7 +9,7 @@ import pandas as pd
 
 from twopm_kit.chain import Account, Receipt
 from twopm_kit.chain.blobs import MOST_BLOBS
-from twopm_kit.errors import ProtocolError, SecretRefused, TamperedMessage, TaskError
+from twopm_kit.errors import ContractReverted, ProtocolError, SecretRefused, TamperedMessage, TaskError
 from twopm_kit.federated.archive import TaskArchive
 from twopm_kit.federated.commitment import frame_commitment
 from twopm_kit.federated.contract import AggregationContract, Phase, Terms, dataset_id, encoder_of
@@ -83,6 +83,7 @@ class Node:
         self._task: Task | None = None
         self._states: dict[int, State] = {}  # by the round whose sum led to it; 0: the first model
         self._session: NodeSession | None = None
+        self._seats: dict[int, int] = {}  # of the latest round
         self._sent: dict[str, tuple[RoundContext, bytes]] = {}
         self._withholders: set[str] = set()  # whose vectors were missing once
         self._vector = b""  # the masked vector of the session's round, as a message
@@ -121,7 +122,9 @@ class Node:
         )
         return archive
 
-    def enter(self, task_id: int, *, approved: bytes | None = None) -> None:
+    def enter(
+        self, task_id: int, *, approved: bytes | None = None, verifiers: Sequence[str] | None = None
+    ) -> None:
         """Take a registered task from storage.
 
         Parameters
@@ -131,13 +134,17 @@ class Node:
         approved : bytes, optional
             The code hash that this node's operator has approved, having read ``offered(task_id).source``.
             Tasks of the kit's own classes need none.
+        verifiers : sequence of str, optional
+            Accounts that the operator accepts as verifiers of a sealed task. A majority of them decides what
+            the members take for the sum, so whoever could choose them alone could hand out any model.
 
         Raises
         ------
         TaskError
-            If storage holds another task than the chain, its code was not approved, or its sizes differ from
-            what is on chain.
+            If storage holds another task than the chain, its code was not approved, it is sealed and has
+            verifiers that were not accepted, or its sizes differ from what is on chain.
         """
+        self._check_verifiers(task_id, verifiers)
         own = self.offered(task_id).load(approved=approved).for_node(self.name)
         registered = self.contract.terms(task_id)
         computed = Terms.of(
@@ -156,10 +163,21 @@ class Node:
                 hint="stay out of it: the contract would run other rounds than the task says",
             )
         self.task_id = task_id
+        self._seats.clear()
         self._task = own
         self._states = {0: own.genesis()}
         self._finished = self.contract.contract.cursor("Finished", task=task_id)
         self._encoder = encoder_of(own)
+
+    def _check_verifiers(self, task_id: int, accepted: Sequence[str] | None) -> None:
+        registered = {party_id(v.account) for v in self.contract.verifiers(task_id)}
+        unknown = registered - {party_id(account) for account in accepted or ()}
+        if self.contract.terms(task_id).sealed and unknown:
+            raise TaskError(
+                f"{len(unknown)} of {len(registered)} verifiers of sealed task {task_id} were not accepted: "
+                + ", ".join(sorted("0x" + one.hex() for one in unknown)),
+                hint="find out who they are; accept them with enter(…, verifiers=[…]), or stay out",
+            )
 
     def join(self) -> Receipt:
         """Opt in, with the stake that the task asks for."""
@@ -389,12 +407,21 @@ class Node:
         self._states = {n: state for n, state in self._states.items() if n <= current}
 
     def _seat(self, round: int) -> int:
-        return self.contract.roster(self.task_id, round).seat_of(self.account.address)
+        """Return this node's seat: it is drawn once a round, and a look at the whole roster takes time."""
+        if round not in self._seats:
+            self._seats = {round: self.contract.roster(self.task_id, round).seat_of(self.account.address)}
+        return self._seats[round]
 
     def _send(self, method: str, round: int, *args: Any, blobs: Sequence[bytes] = ()) -> Receipt:
-        return self.contract.send(
-            method, self.task_id, round, self._seat(round), *args, sender=self.account, blobs=blobs
-        )
+        where = (self.task_id, round, self._seat(round))
+        try:
+            return self.contract.send(method, *where, *args, sender=self.account, blobs=blobs)
+        except ContractReverted as refusal:
+            if refusal.reason != "not your seat":
+                raise
+            self._seats.clear()  # the chain went back and drew again
+            where = (self.task_id, round, self._seat(round))
+            return self.contract.send(method, *where, *args, sender=self.account, blobs=blobs)
 
     def _leave(self, context: RoundContext, kind: str, payload: bytes) -> None:
         self._sent[kind] = context, payload

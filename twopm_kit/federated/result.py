@@ -14,6 +14,7 @@ from twopm_kit.federated.events import RoundEvent
 if TYPE_CHECKING:
     import torch
 
+    from twopm_kit.federated.privacy import Privacy, Spent
     from twopm_kit.federated.task import State, Task
 
 __all__ = ["FederatedResult", "RoundRecord", "RunRecord"]
@@ -130,6 +131,31 @@ class FederatedResult:
         )
         order = [step for step in dict.fromkeys(spent["step"]) if step in table.columns]
         return table[order].assign(total=table.sum(axis=1))
+
+    def spent(self) -> "Spent | None":
+        """Return what the run has cost in privacy; None if the task adds no noise.
+
+        Every sum that could be read counts: of finished and of void rounds, and of aborted ones that had
+        enough survivors for shares to be opened.
+        """
+        privacy: Privacy | None = getattr(self.task, "privacy", None)
+        if privacy is None:
+            return None
+        config = self.task.config()
+        told = [r for r in self.rounds if len(r.survivors) >= config.quorum(len(r.members))]
+        smallest = []
+        for record in told:
+            there = [seat for seat, node in enumerate(record.members) if node in record.survivors]
+            sizes = [sum(seat % config.groups == group for seat in there) for group in range(config.groups)]
+            smallest.append(min(size for size in sizes if size))
+        return privacy.spent(
+            len(told),
+            [len(record.members) for record in told],
+            smallest,
+            config=config,
+            dimension=self.task.update_size(),
+            metrics=len(self.task.metric_names),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the result to one file, as JSON and safetensors; ``load_result`` reads it again."""

@@ -141,14 +141,15 @@ class Run:
         for node in self._network.nodes:
             started = time.perf_counter()
             # Whoever runs a network in one process has the task's source before them: that is the approval.
-            node.enter(self._task_id, approved=self._task.code_hash())
+            verifiers = [verifier.account.address for verifier in self._network.verifiers]
+            node.enter(self._task_id, approved=self._task.code_hash(), verifiers=verifiers)
             try:
                 receipt = node.join()
             except ContractReverted as refusal:
                 self._tell("join", node.name, None, started, refusal.reason, status="refused")
                 continue
-            self._tell("join", node.name, receipt, started, f"{node.name} joins with {len(node.frame)} rows")
             members.append(node)
+            self._tell("join", node.name, receipt, started, f"{node.name} joins with {len(node.frame)} rows")
         if len(members) < self._task.min_clients:
             raise RoundAborted(
                 f"{len(members)} nodes joined {self._task.name!r}, {self._task.min_clients} are needed",
@@ -178,14 +179,16 @@ class Run:
         if self._task.criteria.min_stake:
             # Faults of the last round can be proved for one more window, and stakes wait for that.
             self._coordinator.wait_for_block(self._contract.last_fault_block(self._task_id) + 2)
+        paid = []
         for node in members:
             started = time.perf_counter()
             try:
-                receipt = node.withdraw()
+                paid.append((node.name, node.withdraw(), started))
             except ChainError:
                 continue
+        for name, receipt, started in paid:  # told when all are paid: an observer's error must hold back none
             if receipt is not None:
-                self._tell("finish", node.name, receipt, started, f"{node.name} takes its stake back")
+                self._tell("finish", name, receipt, started, f"{name} takes its stake back")
 
     # One round ----------------------------------------------------------------------------------------
 
@@ -264,9 +267,11 @@ class Run:
         for check in self._coordinator.check_vectors(self._task, self._task_id, self._round):
             if not check.fault:
                 continue
-            node = by_account[check.account]
-            self._faults.append(f"{node.name}: {self._with_names(check.fault)}")
+            name, node = self._names.get(check.account, check.account), by_account.get(check.account)
+            self._faults.append(f"{name}: {self._with_names(check.fault)}")
             self._tell("challenge", _COORDINATOR, check.receipt, started, self._faults[-1])
+            if node is None:
+                continue  # it joined from outside this network, and answers for itself
             if self._plan.is_silent(self._round, node.name, "deliver"):
                 self._tell(
                     "challenge", node.name, None, started, f"{node.name} falls silent", status="dropped"
@@ -386,7 +391,7 @@ class Run:
     def _with_names(self, text: str) -> str:
         """Return a message of the protocol, which knows accounts only, with the nodes' names in it."""
         for address, name in self._names.items():
-            text = text.replace(address.lower(), name)
+            text = text.replace(address.lower(), name).replace(address, name)
         return text
 
     def _present(self, which: str, members: list[Node]) -> list[Node]:

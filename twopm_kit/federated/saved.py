@@ -2,8 +2,11 @@
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from eth_hash.auto import keccak
 
 from twopm_kit.errors import StoreError, TaskError
 from twopm_kit.federated.archive import TaskArchive
@@ -14,26 +17,31 @@ __all__ = ["load_result", "pack_result", "save_result", "unpack_result"]
 
 _MAGIC: Final = b"2PM.rslt"
 _VERSION: Final = 1
-_FRONT: Final = struct.Struct("<8sB3Q")
+_FRONT: Final = struct.Struct("<8sB3Q32s")
 _MOST: Final = 1 << 30
 
 _DAMAGED: Final = "save the result again, or fetch it again"
 
 
 def pack_result(result: FederatedResult) -> bytes:
-    """Return a result as bytes: ``magic 8 | version u8 | three lengths u64 | task | model | story``.
+    """Return a result as bytes: ``magic 8 | version 1 | 3 lengths u64 | hash 32 | task | model | story``.
+
+    The hash, keccak256 of what follows it, tells of damage; it does not say who wrote the file.
 
     Raises
     ------
     TaskError
         If the result's task cannot be archived.
     """
+    if not isinstance(result, FederatedResult):
+        raise TaskError(f"{result!r} is no result", hint="pass what network.run(task) returned")
     sections = (
         result.task.archive(),
         pack_arrays(result.state),
         canonical(encode(result.record, "the story", {})),
     )
-    return _FRONT.pack(_MAGIC, _VERSION, *map(len, sections)) + b"".join(sections)
+    body = b"".join(sections)
+    return _FRONT.pack(_MAGIC, _VERSION, *map(len, sections), keccak(body)) + body
 
 
 def unpack_result(data: bytes, *, approved: bytes | None = None) -> FederatedResult:
@@ -53,11 +61,13 @@ def unpack_result(data: bytes, *, approved: bytes | None = None) -> FederatedRes
     """
     if not isinstance(data, bytes) or len(data) < _FRONT.size or data[: len(_MAGIC)] != _MAGIC:
         raise TaskError("these bytes are no result", hint="pass what was saved from a result")
-    _, version, *sizes = _FRONT.unpack_from(data)
+    _, version, *sizes, digest = _FRONT.unpack_from(data)
     if version != _VERSION or sum(sizes) + _FRONT.size != len(data):
         raise TaskError(
             f"the result has format version {version} and {len(data)} bytes, which do not fit", hint=_DAMAGED
         )
+    if keccak(data[_FRONT.size :]) != digest:
+        raise TaskError("the result is not as it was saved: its hash is another one", hint=_DAMAGED)
     first, second = _FRONT.size + sizes[0], _FRONT.size + sizes[0] + sizes[1]
     archive = TaskArchive.from_bytes(data[_FRONT.size : first])
     state = unpack_arrays(data[first:second], "the model")
@@ -72,15 +82,37 @@ def unpack_result(data: bytes, *, approved: bytes | None = None) -> FederatedRes
 
 
 def save_result(result: FederatedResult, path: str | Path) -> Path:
-    """Write a result to a file, whole or not at all; returns its path."""
-    content, target = pack_result(result), Path(path)
+    """Write a result to a file, whole or not at all; returns its path.
+
+    Raises
+    ------
+    StoreError
+        If no file can be written there.
+    TaskError
+        If the result's task cannot be archived.
+    """
+    content, target = pack_result(result), _path(path)
+    if not target.name or target.is_dir():
+        raise StoreError(f"{str(path)!r} is a folder", hint="name a file in it, such as result.2pm")
     partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:
         partial.write_bytes(content)
         partial.replace(target)
+    except OSError as fault:
+        raise StoreError(
+            f"{target.name} cannot be written: {fault.strerror}",
+            hint="make its folder first, and see that there is room and that you may write there",
+        ) from fault
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to holds no partial file either
+            partial.unlink(missing_ok=True)
     return target
+
+
+def _path(path: str | Path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise StoreError(f"the path is {path!r}", hint="pass the path of a file as a text")
+    return Path(path)
 
 
 def load_result(path: str | Path, *, approved: bytes | None = None) -> FederatedResult:
@@ -93,7 +125,7 @@ def load_result(path: str | Path, *, approved: bytes | None = None) -> Federated
     TaskError
         As for `unpack_result`.
     """
-    source = Path(path)
+    source = _path(path)
     if not source.is_file() or source.stat().st_size > _MOST:
         raise StoreError(f"{source.name} is no file of a result", hint="pass the path that it was saved to")
     return unpack_result(source.read_bytes(), approved=approved)

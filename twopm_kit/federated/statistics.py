@@ -1,5 +1,7 @@
 """What tasks that sum statistics have in common: lanes that keep the digits, and a bound that refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,16 @@ from twopm_kit.errors import EncodingError
 from twopm_kit.federated.task import Task
 from twopm_kit.secagg import RoundConfig
 
-__all__ = ["exact_lanes", "within"]
+__all__ = ["exact_lanes", "exact_rounds", "within"]
+
+
+def exact_rounds(own: RoundConfig, wanted: RoundConfig) -> RoundConfig:
+    """Return a task's own encoding, with the rest of what a network wants: see ``Task.adapted``.
+
+    A network's ``clip`` would cut statistics and its ``value_bits`` round them off, unnoticed.
+    """
+    names = ("gamma", "delta", "mode", "verification", "visibility")
+    return replace(own, **{name: getattr(wanted, name) for name in names})
 
 
 def exact_lanes(task: Task, bound: float) -> RoundConfig:

@@ -199,7 +199,7 @@ class FedYogi(FedAdam):
 
 
 def _part(name: str, value: Any) -> float:
-    if value == 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         return 0.0
     if (found := number(name, value)) < 1:
         return found

@@ -136,6 +136,8 @@ class Task(ABC):
                 f"min_clients is {min_clients} and max_clients is {max_clients}",
                 hint="choose 2 <= min_clients <= max_clients: a sum over one node hides nothing",
             )
+        if not isinstance(criteria or Criteria(), Criteria):
+            raise TaskError(f"criteria is {criteria!r}", hint="pass kit.federated.Criteria(min_rows=…, …)")
         self.name = name
         self.max_rounds = max_rounds
         self.min_clients = min_clients

@@ -68,7 +68,11 @@ def _answer(found: Update | _Failure) -> Callable[[], Update]:
         if isinstance(found, Update):
             return found
         kind, message, hint = found
-        raise getattr(errors, kind)(message, hint=hint)
+        try:
+            fault = getattr(errors, kind)(message, hint=hint)
+        except TypeError:  # an error that is made of more than words
+            fault = TaskError(f"{kind}: {message}", hint=hint)
+        raise fault
 
     return give
 

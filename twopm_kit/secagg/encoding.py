@@ -293,14 +293,15 @@ class Encoder:
         Returns
         -------
         list of Decoded
-            The sums of the groups that have survivors, in order.
+            The sums of the groups that have survivors, in order. Where there are several, one that does not
+            decode is left out: a member has spoiled it, and with it no other.
 
         Raises
         ------
         EncodingError
             If there are more or fewer counts than groups, or the total has another length.
         TamperedMessage
-            As `decode`; or if the section of an empty group is not zero.
+            As `decode`, if no group's sum decodes; or if the section of an empty group is not zero.
         """
         groups = self.config.groups
         if len(counts) != groups:
@@ -312,7 +313,16 @@ class Encoder:
         sections = check_limbs(limbs, elements=groups * self.elements).reshape(groups, self.elements, LIMBS)
         for section, count in zip(sections, counts, strict=True):
             self._demand(bool(count) or not section.any(), "the sum of an empty group is not zero")
-        return [self.decode(section, count) for section, count in zip(sections, counts, strict=True) if count]
+        found, spoiled = [], None
+        for section, count in zip(sections, counts, strict=True):
+            if count:
+                try:
+                    found.append(self.decode(section, count))
+                except TamperedMessage as fault:
+                    spoiled = fault
+        if not found and spoiled is not None:
+            raise spoiled
+        return found
 
     def _sigmas(self, members: int | None) -> tuple[float, float]:
         """Return the standard deviations of one client's noise in steps: of values, and of metrics."""

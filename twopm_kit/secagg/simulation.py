@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from twopm_kit.errors import EncodingError, ProtocolError
+from twopm_kit.errors import EncodingError, ProtocolError, RoundConfigError
 from twopm_kit.secagg.aggregator import reconstruct_mask
 from twopm_kit.secagg.boxes import BoxKey
 from twopm_kit.secagg.config import Mode, RoundConfig
@@ -114,18 +115,27 @@ def simulate(
 
     Raises
     ------
+    EncodingError
+        If vectors or weights are not such numbers, or not of one length.
+    ProtocolError
+        If `drop` names another step or member.
+    RoundConfigError
+        If the configuration is not for this many members.
     TooFewSurvivors
         If so many members leave that a threshold is missed.
     """
-    if not len(vectors):
-        raise EncodingError("no vector was given", hint="Pass one vector per member.")
-    shares = [1] * len(vectors) if weights is None else [int(weight) for weight in weights]
+    vectors = _vectors(vectors)
+    shares = [1] * len(vectors) if weights is None else _weights(weights)
     if len(shares) != len(vectors):
         raise EncodingError(
             f"{len(shares)} weights for {len(vectors)} vectors", hint="Pass one weight per vector."
         )
     gone = _drops(drop, len(vectors))
     config = _default_config(vectors, shares) if config is None else config
+    if not isinstance(config, RoundConfig):
+        raise RoundConfigError(
+            f"config is {config!r}, a RoundConfig was expected", hint="Pass RoundConfig(clip=...)."
+        )
     length = np.size(vectors[0])
     elements = Encoder(config, length).elements
     commits = config.mode != "auto" and config.mode_for(elements, blobs=True, bls=True) in (
@@ -201,24 +211,71 @@ def _address(index: int) -> bytes:
     return (index + 1).to_bytes(20, "big")
 
 
+def _vectors(vectors: Sequence[npt.ArrayLike]) -> list[npt.NDArray[np.generic]]:
+    """Return one array a member; arrays and rows of a matrix are not copied."""
+    if isinstance(vectors, str | bytes | Mapping) or not isinstance(vectors, Iterable):
+        raise EncodingError(
+            f"vectors is a {type(vectors).__name__}, expected one vector per member",
+            hint="Pass a list of arrays, or a matrix with one row per member.",
+        )
+    if hasattr(vectors, "to_numpy"):  # to walk over a frame is to walk over its columns' names
+        vectors = vectors.to_numpy()
+    try:
+        found = [np.asarray(vector) for vector in vectors]
+        found = [vector.astype(np.float64) if vector.dtype == object else vector for vector in found]
+    except (RuntimeError, TypeError, ValueError) as fault:
+        raise EncodingError(
+            f"vectors hold what is no array: {fault}", hint="Pass one array of floats per member."
+        ) from None
+    if not found:
+        raise EncodingError("no vector was given", hint="Pass one vector per member.")
+    for member, vector in enumerate(found):
+        if vector.ndim != 1 or vector.dtype.kind not in "biuf":
+            raise EncodingError(
+                f"vectors[{member}] is an array of {vector.dtype} with shape {vector.shape}, expected real "
+                "numbers in one dimension",
+                hint="Flatten every member's model to one array of floats.",
+            )
+    return found
+
+
+def _weights(weights: Any) -> list[int]:
+    """Return whole numbers; a fraction must not be cut off unnoticed."""
+    listed = list(weights) if isinstance(weights, Iterable) and not isinstance(weights, str) else [weights]
+    for weight in listed:
+        whole = isinstance(weight, int | np.integer) and not isinstance(weight, bool)
+        if not whole and not (isinstance(weight, float | np.floating) and float(weight).is_integer()):
+            raise EncodingError(
+                f"weights hold {weight!r}, expected whole numbers",
+                hint="Scale the weights up to whole numbers, such as numbers of rows.",
+            )
+    return [int(weight) for weight in listed]
+
+
 def _without(members: Iterable[int], gone: set[int]) -> list[int]:
     return [i for i in members if i not in gone]
 
 
 def _drops(drop: Mapping[str, Iterable[int]] | Iterable[int] | None, members: int) -> dict[str, set[int]]:
-    if isinstance(drop, Mapping):
-        steps = {str(step): set(indices) for step, indices in drop.items()}
-    else:
-        steps = {"submit": set(drop or ())}
-    unknown = steps.keys() - set(_STEPS)
-    strangers = set().union(*steps.values()) - set(range(members)) if steps else set()
+    named = drop if isinstance(drop, Mapping) else {"submit": () if drop is None else drop}
+    lists = {
+        str(step): list(found) if isinstance(found, Iterable) and not isinstance(found, str) else [found]
+        for step, found in named.items()
+    }
+    unknown = [step for step in lists if step not in _STEPS]
+    strangers = [
+        index
+        for found in lists.values()
+        for index in found
+        if isinstance(index, bool) or not isinstance(index, int | np.integer) or not 0 <= index < members
+    ]
     if unknown or strangers:
         raise ProtocolError(
-            f"drop names {sorted(unknown) or sorted(strangers)}, expected steps of {_STEPS} and members from "
+            f"drop names {unknown or strangers}, expected steps of {_STEPS} and members from "
             f"0 to {members - 1}",
             hint="Pass drop={'submit': [2]}, for example.",
         )
-    return {step: steps.get(step, set()) for step in _STEPS}
+    return {step: {int(index) for index in lists.get(step, ())} for step in _STEPS}
 
 
 def _default_config(vectors: Sequence[npt.ArrayLike], weights: list[int]) -> RoundConfig:

@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from dp_accounting import GaussianDpEvent
 from dp_accounting.rdp import RdpAccountant
 
 from twopm_kit.errors import TaskError
+from twopm_kit.federated import LocalNetwork, Task, Update
 from twopm_kit.federated.privacy import Privacy, Spent
 from twopm_kit.secagg import Encoder, RoundConfig
 
@@ -153,3 +155,38 @@ def test_a_round_of_another_configuration_is_refused(fields):
 def test_numbers_that_protect_nothing_are_refused(numbers):
     with pytest.raises(TaskError):
         Privacy(*numbers)
+
+
+class Measured(Task):
+    """One number a node, with noise or without."""
+
+    def __init__(self, rounds, privacy):
+        super().__init__("measured", max_rounds=rounds, max_clients=8)
+        self.privacy = privacy
+
+    def round_config(self):
+        fields = self.privacy.round_fields() if self.privacy else {}
+        return RoundConfig(clip=1.0, value_bits=16, max_clients=8, **fields)
+
+    def initial_state(self):
+        return {"mean": np.zeros(1)}
+
+    def update_size(self):
+        return 1
+
+    def local_update(self, state, frame, round):
+        del state, round
+        return Update(frame["x"].to_numpy())
+
+    def merge(self, state, aggregate):
+        del state
+        return {"mean": aggregate.mean}
+
+
+def test_a_run_tells_what_it_has_spent():
+    task = Measured(2, Privacy(noise_multiplier=4.0, clip_norm=1.0))
+    result = LocalNetwork([pd.DataFrame({"x": [0.5]})] * 4).run(task, drop={2: [0]})
+    told = task.privacy.spent(2, [4, 4], [4, 3], config=task.config(), dimension=1)
+    assert result.spent() == told
+    assert 0 < told.epsilon < 100
+    assert LocalNetwork([pd.DataFrame({"x": [0.5]})] * 4).run(Measured(1, None)).spent() is None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from twopm_kit.errors import EncodingError, TamperedMessage
-from twopm_kit.secagg import Encoder, RoundConfig, to_words, total
+from twopm_kit.secagg import Encoder, RoundConfig, add, to_words, total
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=50)
 MODEL = RoundConfig(clip=4.0, max_clients=10)
@@ -198,3 +198,16 @@ def test_a_sum_over_more_clients_than_told_is_refused():
 def test_a_sum_of_another_length_is_refused():
     with pytest.raises(EncodingError, match="shape"):
         Encoder(MODEL, 30).decode(Encoder(MODEL, 3).encode(np.zeros(3)), 1)
+
+
+def test_a_spoiled_group_takes_no_other_with_it():
+    config = RoundConfig(clip=1.0, groups=2, min_clients=4, max_clients=6)
+    encoder = Encoder(config, 3)
+    honest = [encoder.encode([0.5, -0.25, 0.0]) for _ in range(4)]
+    spoiled = honest[3].copy()
+    spoiled[0, 3] = 1 << 31  # a weight that nobody may have
+    sections = [add(honest[0], honest[2]), add(honest[1], spoiled)]
+    [left] = encoder.decode_sections(np.concatenate(sections), [2, 2])
+    assert left.mean == pytest.approx([0.5, -0.25, 0.0], abs=config.step)
+    with pytest.raises(TamperedMessage):
+        encoder.decode_sections(np.concatenate([sections[1], sections[1]]), [2, 2])

@@ -1,7 +1,7 @@
 """What a learner writes: columns, rows and groups that look like pandas and compute nothing yet."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
@@ -155,7 +155,7 @@ class Column(Reductions):
 
     def isin(self, values: Sequence[Level]) -> "Column":
         """Return whether a value is one of some."""
-        if isinstance(values, str) or not len(values):
+        if isinstance(values, str) or not isinstance(values, Iterable) or not (values := list(values)):
             raise TaskError(f"values is {values!r}", hint="pass a list of at least one value")
         first, *others = [self == value for value in values]
         for other in others:

@@ -64,12 +64,19 @@ class HorizontalAnalytics(Rows):
         connection_timeout: float = 60.0,
         criteria: Criteria | None = None,
     ) -> None:
+        if not isinstance(categories or {}, Mapping):
+            raise TaskError(
+                f"categories is {categories!r}", hint="pass columns with their levels: {'manager': [0, 1]}"
+            )
         levels = {column: _levels(column, found) for column, found in (categories or {}).items()}
-        numbers = (
-            [name for name in columns if name not in levels] if not isinstance(columns, str) else columns
-        )
-        if numbers or not levels:
-            numbers = column_names("columns", numbers)
+        named = [] if levels and isinstance(columns, list | tuple) and not columns else columns
+        numbers = column_names("columns", named) if named is columns else []
+        numbers = [name for name in numbers if name not in levels]
+        strange = [name for name in (*numbers, *levels) if not isinstance(name, str)]
+        if strange:
+            raise TaskError(
+                f"columns {strange} have no texts as names", hint="rename them: frame.rename(columns=str)"
+            )
         super().__init__({**dict.fromkeys(numbers), **levels})
         self.name = name
         self._options: dict[str, Any] = {
@@ -110,6 +117,8 @@ class HorizontalAnalytics(Rows):
 
     def run(self, network: "LocalNetwork", *statistics: Statistic, **named: Statistic) -> AnalyticsResult:
         """Have a network answer statistics; return the answers with their story."""
+        if not hasattr(network, "run"):
+            raise TaskError(f"network is {network!r}", hint="pass a LocalNetwork first, then statistics")
         found = network.run(self.ask(*statistics, **named))
         if not isinstance(found, AnalyticsResult):
             raise TaskError(f"the network gave back {found!r}", hint="pass a network of nodes")
@@ -129,7 +138,11 @@ def _levels(column: str, levels: Sequence[Level]) -> list[Level]:
     found = [getattr(level, "item", lambda level=level: level)() for level in levels]
     texts = all(isinstance(level, str) for level in found)
     numbers = all(isinstance(level, int | float) and not isinstance(level, bool) for level in found)
-    if not found or len(set(found)) != len(found) or not (texts or numbers):
+    if found and all(isinstance(level, bool) for level in found):
+        raise TaskError(
+            f"the levels of {column!r} are {found}", hint="name truth values as the numbers [0, 1]"
+        )
+    if not found or not (texts or numbers) or len(set(found)) != len(found):
         raise TaskError(
             f"the levels of {column!r} are {found}", hint="name each level once: all texts, or all numbers"
         )

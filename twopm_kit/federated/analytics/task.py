@@ -17,6 +17,7 @@ from twopm_kit.federated.analytics.expressions import Level, check_columns, eval
 from twopm_kit.federated.analytics.plan import Cell, Plan
 from twopm_kit.federated.arguments import number, whole
 from twopm_kit.federated.result import FederatedResult, RunRecord
+from twopm_kit.federated.statistics import exact_rounds
 from twopm_kit.federated.task import Criteria, State, Task, Update
 from twopm_kit.secagg import Decoded, RoundConfig
 from twopm_kit.untrusted import load_json
@@ -116,6 +117,10 @@ class AnalyticsTask(Task):
             max_clients=self.max_clients,
             max_weight=1,
         )
+
+    def adapted(self, own: RoundConfig, wanted: RoundConfig) -> RoundConfig:
+        """Keep the encoding, whatever a network wants: cut or rounded sums would be silently wrong."""
+        return exact_rounds(own, wanted)
 
     def settings(self) -> dict[str, Any]:
         """Return the questions, which are all that this task is."""
