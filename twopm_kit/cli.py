@@ -169,8 +169,15 @@ def test(context: typer.Context) -> None:
     """Pass every test, on all cores; or what the arguments, which go to pytest, ask for."""
     with _in_words():
         root = repository()
-    arguments = context.args or ["--numprocesses", str(min(os.cpu_count() or 1, _MOST_PROCESSES)), *_GROUPED]
-    raise typer.Exit(_call([sys.executable, "-m", "pytest", *arguments], cwd=root))
+    pytest = [sys.executable, "-m", "pytest"]
+    if context.args:
+        raise typer.Exit(_call([*pytest, *context.args], cwd=root))
+    side_by_side = ["--numprocesses", str(min(os.cpu_count() or 1, _MOST_PROCESSES)), *_GROUPED]
+    # Notebooks have time limits, which a busy neighbour would break: they come last, and alone.
+    alone = [str(Path("tests") / folder) for folder in ("notebooks", "browser")]
+    apart = [f"--ignore={folder}" for folder in alone]
+    codes = [_call([*pytest, *side_by_side, *apart], cwd=root), _call([*pytest, *alone], cwd=root)]
+    raise typer.Exit(max(codes))
 
 
 @app.command()
