@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -116,3 +117,20 @@ def test_a_binary_that_does_not_start_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(anvil_module, "find_anvil", lambda: Path("/bin/false"))
     with pytest.raises(ChainUnavailable, match="did not answer"):
         kit.chain.connect("anvil")
+
+
+def test_going_back_waits_until_the_pool_is_empty(anvil):
+    """A transaction that is mined but still in the pool would make the next number one too high."""
+    alice = anvil.account("alice", fund=kit.chain.ETHER)
+    transfer = {"to": alice.address, "data": "0x", "value": 0, "gas": 21_000, "nonce": 0, "type": 2}
+    fees = {"chainId": anvil.chain_id, "maxFeePerGas": 10**10, "maxPriorityFeePerGas": 0}
+    before = anvil.snapshot()
+    anvil.control("evm_setAutomine", False)
+    raw, _ = alice.sign_transaction(transfer | fees)
+    anvil.control("eth_sendRawTransaction", raw)
+    mining = threading.Timer(0.3, anvil.mine)
+    mining.start()
+    before.revert()
+    numbers = [anvil.control("eth_getTransactionCount", alice.address, at) for at in ("latest", "pending")]
+    mining.join()
+    assert numbers == ["0x0", "0x0"]

@@ -690,12 +690,29 @@ class Chain:
 
     def go_back(self, number: Any) -> bool:
         """Revert to a snapshot by the node's number for it; False when the node has forgotten it."""
+        self._let_the_pool_empty()
         try:
             return self._node.request("evm_revert", number) is True
         except Fault as fault:
             if fault.code == jsonrpc.UNKNOWN_METHOD:
                 raise
             return False  # anvil refuses where others answer false
+
+    def _let_the_pool_empty(self, timeout: float = 1.0) -> None:
+        """Wait until mined transactions have left the pool.
+
+        Anvil shows a receipt a moment before. A chain that goes back in that moment would count such a
+        transaction as waiting: the sender's next one would get a number too high and never be mined.
+        """
+        give_up = time.monotonic() + timeout
+        while time.monotonic() < give_up:
+            try:
+                pool = self._node.request("txpool_status")
+            except Fault:
+                return  # a node without a pool: the embedded chain
+            if not isinstance(pool, Mapping) or as_int(pool.get("pending", "0x0")) == 0:
+                return
+            time.sleep(0.0005)
 
     def snapshot(self) -> Snapshot:
         """Remember this moment: ``revert()`` the result later, or use it in a ``with`` block."""

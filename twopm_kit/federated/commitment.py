@@ -1,5 +1,8 @@
 """A node's commitment to the rows that it joins with."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from eth_hash.auto import keccak
 
@@ -9,19 +12,34 @@ _LABEL = b"twopm/federated/v1/rows"
 
 
 def frame_commitment(frame: pd.DataFrame, salt: bytes) -> bytes:
-    """Return keccak256 over a salt and the rows in a canonical form.
+    """Return keccak256 over a salt and the rows, every bit of every number.
 
     Parameters
     ----------
     frame : DataFrame
         The rows.
     salt : bytes
-        32 random bytes that the node keeps: without them nobody can guess rows and compare.
+        32 secret bytes that the node keeps: without them nobody can guess rows and compare.
+
+    Returns
+    -------
+    bytes
+        32 bytes. They bind the node to its rows from the moment it joins; opening them to an auditor shows
+        the rows.
 
     Notes
     -----
-    It binds a node to its rows from the moment it joins; opening it to an auditor shows them. The form is
-    JSON by columns with every digit of a float64.
+    Hashed are, for the index and for each column in order, the hashes of its name, of its dtype, and of its
+    values: as they lie in memory for numpy's numbers, as JSON for all others.
     """
-    text = frame.to_json(orient="split", double_precision=15, date_format="iso", default_handler=str)
-    return keccak(_LABEL + salt + text.encode())
+    parts = [_hashed("", pd.Series(frame.index))]
+    parts += [_hashed(str(name), frame.iloc[:, at]) for at, name in enumerate(frame.columns)]
+    return keccak(_LABEL + salt + b"".join(parts))
+
+
+def _hashed(name: str, column: "pd.Series[Any]") -> bytes:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        values = np.ascontiguousarray(column.to_numpy()).tobytes()
+    else:
+        values = column.to_frame().to_json(orient="split", date_format="iso", default_handler=str).encode()
+    return keccak(b"".join(keccak(part) for part in (name.encode(), str(column.dtype).encode(), values)))

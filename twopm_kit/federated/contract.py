@@ -9,7 +9,7 @@ from eth_hash.auto import keccak
 
 from twopm_kit.chain import Account, Chain, Contract, Receipt
 from twopm_kit.chain.abi import address_of
-from twopm_kit.errors import TaskError
+from twopm_kit.errors import ProtocolError, TaskError
 from twopm_kit.federated.task import Task, state_hash
 from twopm_kit.secagg import Encoder, RoundContext, ShareAnnouncement, party_id
 
@@ -227,13 +227,13 @@ class Roster:
 
         Raises
         ------
-        TaskError
+        ProtocolError
             If it has none.
         """
         for seat in self.seats:
             if seat.node == account:
                 return seat.number
-        raise TaskError(
+        raise ProtocolError(
             f"{account} has no seat in this round", hint="sit this round out: other members were drawn"
         )
 

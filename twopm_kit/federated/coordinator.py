@@ -17,6 +17,7 @@ from twopm_kit.federated.contract import AggregationContract, Phase, Seat, Step,
 from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.sealing import Reader, seal_result
 from twopm_kit.federated.task import Task
+from twopm_kit.federated.vault import Vault
 from twopm_kit.federated.view import RoundView
 from twopm_kit.secagg import BoxKey, Mode, VectorMessage, party_id, to_words
 from twopm_kit.secagg.field import Limbs
@@ -76,13 +77,23 @@ class Coordinator:
         Pays for the calls.
     mailbox : Mailbox
         Where messages lie.
+    vault : Vault, optional
+        Where the key that sealed tasks are sealed to is kept; default: in memory only, and a sealed task
+        cannot be finished by an owner that was started again.
     """
 
-    def __init__(self, contract: AggregationContract, account: Account, mailbox: Mailbox) -> None:
+    def __init__(
+        self,
+        contract: AggregationContract,
+        account: Account,
+        mailbox: Mailbox,
+        *,
+        vault: Vault | None = None,
+    ) -> None:
         self.contract = contract
         self.account = account
         self.mailbox = mailbox
-        self._box_key = BoxKey.generate()
+        self._box_key = vault.box_key() if vault else BoxKey.generate()
         self._vectors: dict[bytes, Limbs] = {}  # of the round that was looked at last
 
     def register(
@@ -216,15 +227,13 @@ class Coordinator:
         """
         view = self.view(task, task_id, round)
         dealt, opened = view.share_messages(), view.opening_messages()
-        survivors = {party_id(account) for account in view.roster.survivors}
+        roster, ring = view.roster, view.ring
+        seats, survivors = roster.seats, {party_id(account) for account in roster.survivors}
         proofs = [
-            faults.bad_opener(opening, message, view.ring, survivors)
-            for opening in opened
-            for message in dealt
+            faults.bad_opener(opening, message, ring, survivors) for opening in opened for message in dealt
         ]
-        proofs += [faults.bad_dealer(message, opened, view.ring, survivors) for message in dealt]
-        proofs += [self._wrong_commitment(view, seat) for seat in view.roster.seats if seat.answered]
-        seats = view.roster.seats
+        proofs += [faults.bad_dealer(message, opened, ring, survivors) for message in dealt]
+        proofs += [self._wrong_commitment(view, seat) for seat in seats if seat.answered]
         found: dict[int, Check] = {}
         for proof in proofs:
             if proof is None or proof.seat in found or seats[proof.seat].convicted:

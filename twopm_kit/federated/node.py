@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from twopm_kit.chain import Account, Receipt
+from twopm_kit.chain import Account, Event, Receipt
 from twopm_kit.chain.blobs import MOST_BLOBS
 from twopm_kit.errors import ContractReverted, ProtocolError, SecretRefused, TamperedMessage, TaskError
 from twopm_kit.federated.archive import TaskArchive
@@ -78,10 +78,11 @@ class Node:
         self.dataset = dataset
         self.task_id = 0
         self.vault = vault
-        self._salt = os.urandom(32)
+        self._salt = vault.salt() if vault else os.urandom(32)
         self._box_key = vault.box_key() if vault else BoxKey.generate()
         self._task: Task | None = None
         self._states: dict[int, State] = {}  # by the round whose sum led to it; 0: the first model
+        self._news: dict[int, Event] = {}  # sums on chain, by round, that are not merged yet
         self._session: NodeSession | None = None
         self._seats: dict[int, int] = {}  # of the latest round
         self._sent: dict[str, tuple[RoundContext, bytes]] = {}
@@ -165,7 +166,7 @@ class Node:
         self.task_id = task_id
         self._seats.clear()
         self._task = own
-        self._states = {0: own.genesis()}
+        self._states, self._news = {0: own.genesis()}, {}
         self._finished = self.contract.contract.cursor("Finished", task=task_id)
         self._encoder = encoder_of(own)
 
@@ -396,15 +397,20 @@ class Node:
             # A chain that went back publishes a round again: what followed the older sum is forgotten.
             number = int(event.args["round"])
             self._states = {n: state for n, state in self._states.items() if n < number}
+            self._news = {n: older for n, older in self._news.items() if n < number} | {number: event}
+        # Rounds that a chain which went back has not run yet.
+        current = self.contract.current_round(self.task_id)
+        self._states = {n: state for n, state in self._states.items() if n <= current}
+        self._news = {n: event for n, event in self._news.items() if n <= current}
+        # A sum that storage does not give stays in the news: no later one is merged into an older model.
+        for number, event in list(self._news.items()):
             base = self._states[max(self._states)]
             view = self.view(number)
             total = view.published(event, self._unmaskings.get(number))
             self._states[number] = Progress.after(task, base, total, view.roster.counts(groups)).state
+            del self._news[number]
             if self.vault is not None:
                 self.vault.forget(view.context)
-        # Rounds that a chain which went back has not run yet.
-        current = self.contract.current_round(self.task_id)
-        self._states = {n: state for n, state in self._states.items() if n <= current}
 
     def _seat(self, round: int) -> int:
         """Return this node's seat: it is drawn once a round, and a look at the whole roster takes time."""
@@ -447,7 +453,7 @@ class Node:
 
     def _demand_task(self) -> Task:
         if self._task is None:
-            raise ProtocolError(f"{self.name} has not entered a task", hint="call enter(task, task_id) first")
+            raise ProtocolError(f"{self.name} has not entered a task", hint="call enter(task_id) first")
         return self._task
 
     def _demand_session(self, round: int, phase: Phase) -> NodeSession:

@@ -115,7 +115,7 @@ class Vault(KeptSecret):
     def __repr__(self) -> str:
         return f"Vault({str(self._folder)!r})"
 
-    # The long-lived key -------------------------------------------------------------------------------
+    # Long-lived secrets -------------------------------------------------------------------------------
 
     def box_key(self) -> BoxKey:
         """Return the node's box key; the first call makes it.
@@ -136,6 +136,10 @@ class Vault(KeptSecret):
             return BoxKey(_open(key, sealed[1:], bound))
         except InvalidTag:
             raise TamperedMessage(f"{self._folder / _BOX_KEY} was changed", hint=_RESTORE) from None
+
+    def salt(self) -> bytes:
+        """Return the 32 secret bytes that salt the commitment to the node's rows."""
+        return self._derive("rows")
 
     # The round ----------------------------------------------------------------------------------------
 

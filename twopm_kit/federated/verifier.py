@@ -5,6 +5,7 @@ from twopm_kit.federated.contract import AggregationContract, VerifierSeat
 from twopm_kit.federated.mailbox import Mailbox
 from twopm_kit.federated.sealing import Reader
 from twopm_kit.federated.task import Task
+from twopm_kit.federated.vault import Vault
 from twopm_kit.federated.view import RoundView
 from twopm_kit.secagg import BoxKey
 
@@ -24,14 +25,24 @@ class Verifier:
         The round contract, over the verifier's own connection.
     mailbox : Mailbox
         Where messages lie.
+    vault : Vault, optional
+        Where its key is kept; default: in memory only.
     """
 
-    def __init__(self, name: str, account: Account, contract: AggregationContract, mailbox: Mailbox) -> None:
+    def __init__(
+        self,
+        name: str,
+        account: Account,
+        contract: AggregationContract,
+        mailbox: Mailbox,
+        *,
+        vault: Vault | None = None,
+    ) -> None:
         self.name = name
         self.account = account
         self.contract = contract
         self.mailbox = mailbox
-        self._box_key = BoxKey.generate()
+        self._box_key = vault.box_key() if vault else BoxKey.generate()
 
     def __repr__(self) -> str:
         return f"Verifier({self.name!r}, {self.account.address})"

@@ -128,6 +128,7 @@ ATTACKS_AND_TESTS = {
         MODES + "test_a_wrong_sum_in_storage_gives_no_node_another_model",
         MODES + "test_a_sealed_result_of_anything_else_is_refused",
         MODES + "test_verifiers_that_the_operator_has_not_accepted_are_refused",
+        MODES + "test_a_sum_that_storage_hides_for_a_while_is_not_skipped",
         MODES + "test_without_storage_a_finished_sum_comes_from_the_blobs_of_the_chain",
         ATTACKS + "test_a_wrong_sum_is_refused_by_the_contract",
         ATTACKS + "test_a_node_refuses_a_task_that_is_not_the_registered_one",

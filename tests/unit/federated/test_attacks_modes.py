@@ -1083,3 +1083,24 @@ def test_a_look_alike_judge_is_refused():
     board = network.chain.deploy("SecureRound", tally.address, sender=network.owner)
     with pytest.raises(errors.UnknownContract, match="not that of"):
         AggregationContract.at(network.chain, board.address)
+
+
+def test_a_sum_that_storage_hides_for_a_while_is_not_skipped():
+    """A node that merged the next sum into an older model would train on a model that nobody else has."""
+    network = network_of(3, COMMIT)
+    task = Echo(2)
+    result = network.run(task)
+    first, mailbox = network.nodes[0], network.mailbox
+    late = Node("late", first.frame, first.account, network.contract, mailbox)
+    late.enter(result.task_id, approved=result.task.code_hash())
+    context = network.contract.context(result.task_id, 2)
+    accounts = [node.account.address for node in network.nodes]
+    kept = {account: mailbox.get(context, "openings", account) for account in accounts}
+    for account in accounts:
+        mailbox._fs.rm(mailbox._path(context, "openings", account))
+    for _ in range(2):
+        with pytest.raises(errors.TooFewSurvivors):
+            late.state  # noqa: B018
+    for account, payload in kept.items():
+        mailbox.put(context, "openings", account, payload)
+    assert late.state["mean"] == pytest.approx(result.state["mean"], abs=0)
