@@ -16,6 +16,7 @@ __all__ = [
     "ChainUnavailable",
     "ChecksumMismatch",
     "CiphertextError",
+    "CommitteeError",
     "CompileError",
     "ConfigError",
     "ContractReverted",
@@ -28,6 +29,7 @@ __all__ = [
     "ForkRefused",
     "InferenceError",
     "InputMismatch",
+    "ModuleRefused",
     "NetworkRefused",
     "NotebookError",
     "ParameterError",
@@ -246,6 +248,14 @@ class SecretRefused(FHEError, TypeError):
 
 class BudgetSpent(FHEError, PermissionError):
     """A key has opened as many ciphertexts as it may: make a new key."""
+
+
+class ModuleRefused(FHEError, ValueError):
+    """A torch module cannot run on ciphertexts as it is: change the layer that the message names."""
+
+
+class CommitteeError(FHEError, ValueError):
+    """A partial opening is missing, doubled, foreign or changed: ask the member that the message names."""
 
 
 class ForkRefused(FHEError):

@@ -12,7 +12,7 @@ from twopm_kit.federated.contract import AggregationContract, Roster
 from twopm_kit.secagg import BoxKey, OpeningMessage, RoundContext, party_id
 from twopm_kit.secagg.boxes import BOX_OVERHEAD, open_box, seal
 from twopm_kit.secagg.field import Limbs, check_limbs
-from twopm_kit.secagg.secrecy import KeptSecret
+from twopm_kit.secrecy import KeptSecret
 
 __all__ = ["Reader", "opened", "readers_of", "seal_opening", "seal_result", "unsealed_result"]
 

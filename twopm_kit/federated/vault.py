@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from twopm_kit.errors import StoreError, TamperedMessage, WrongKey
 from twopm_kit.secagg import BoxKey, NodeSession, RoundContext, party_id
 from twopm_kit.secagg.context import Party
-from twopm_kit.secagg.secrecy import KeptSecret
+from twopm_kit.secrecy import KeptSecret
 
 __all__ = ["Vault"]
 

@@ -1,14 +1,15 @@
 """CKKS arithmetic with exact (level, scale) book-keeping on ``tenseal.sealapi``.
 
 A level counts the rescalings that are left; a scale is the exact factor between a value and what the
-ciphertext holds. All scales here are powers of two: a plain factor is encoded at the scale that makes the
-product land on the wanted scale after the prime is divided away, so nothing ever drifts.
+ciphertext holds. A plain factor is encoded at the scale that makes the product land on the wanted scale after
+the prime is divided away. A product of two ciphertexts has the scale that it has: it is carried along, and
+the next plain factor brings it back. A scale is never set to what it is not, so nothing drifts.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, NoReturn
@@ -27,6 +28,8 @@ __all__ = ["FRESH_NOISE", "Engine", "cipher_bytes", "engine_for", "guard_fork", 
 FRESH_NOISE: Final = 3.2
 #: A level prime may differ from the scale by this much when the scale has to survive products.
 _PRIME_TOLERANCE: Final = 0.002
+#: float64 rounds a product of a few scales and primes by less than this.
+_SCALE_ROUNDING: Final = 1e-12
 
 _HOME_PROCESS: Final = os.getpid()
 
@@ -302,6 +305,95 @@ class Engine:
         raised.scale = float(cipher.scale) * 2.0**bits
         return raised
 
+    def multiply(self, left: Any, right: Any) -> Any:
+        """Product of two ciphertexts at one level: size 3, the product of the scales. See `rescale`."""
+        guard_fork()
+        product = seal.Ciphertext()
+        with seal_words("multiplying ciphertexts"):
+            self.evaluator.multiply(left, right, product)
+        return product
+
+    def square(self, cipher: Any) -> Any:
+        """Square of a ciphertext: size 3, the square of the scale; faster than `multiply`."""
+        guard_fork()
+        product = seal.Ciphertext()
+        with seal_words("squaring a ciphertext"):
+            self.evaluator.square(cipher, product)
+        return product
+
+    def sum_of_products(self, pairs: Iterable[tuple[Any, Any]]) -> Any:
+        """Sum of products of ciphertexts, all at one level and one product of scales: size 3.
+
+        To be relinearised and rescaled once, by whoever needs it.
+        """
+        guard_fork()
+        total, product = None, seal.Ciphertext()
+        with seal_words("multiplying ciphertexts"):
+            for left, right in pairs:
+                if total is None:
+                    total = seal.Ciphertext()
+                    self.evaluator.multiply(left, right, total)
+                else:
+                    self.evaluator.multiply(left, right, product)
+                    self.evaluator.add_inplace(total, product)
+        if total is None:
+            raise CiphertextError("there is nothing to multiply", hint="pass at least one pair")
+        return total
+
+    def times_plain(self, cipher: Any, plain: Any) -> Any:
+        """Ciphertext times an encoded plaintext at its level: the product of the scales, not rescaled."""
+        guard_fork()
+        product = seal.Ciphertext()
+        with seal_words("multiplying by plain factors"):
+            self.evaluator.multiply_plain(cipher, plain, product)
+        return product
+
+    def add_plain(self, cipher: Any, plain: Any) -> Any:
+        """Ciphertext plus an encoded plaintext, at one level and scale."""
+        guard_fork()
+        total = seal.Ciphertext()
+        with seal_words("adding a plain vector"):
+            self.evaluator.add_plain(cipher, plain, total)
+        return total
+
+    def rescale(self, cipher: Any, wanted: float | None = None) -> Any:
+        """Divide by the last prime: one level down, the scale divided by that prime.
+
+        Parameters
+        ----------
+        cipher : ciphertext
+            At level 1 or above.
+        wanted : float, optional
+            The scale that was planned. The true one may differ from it by rounding of float64 alone.
+
+        Raises
+        ------
+        CiphertextError
+            No level is left, or the scale is not what was planned: computing on would drift.
+        """
+        guard_fork()
+        lower = seal.Ciphertext()
+        with seal_words("rescaling"):
+            self.evaluator.rescale_to_next(cipher, lower)
+        if wanted is not None:
+            self.settle(lower, wanted)
+        return lower
+
+    def settle(self, cipher: Any, wanted: float) -> None:
+        """Set the scale of a ciphertext to the planned one, from which float64 rounding alone parts it.
+
+        Raises
+        ------
+        CiphertextError
+            They differ by more.
+        """
+        if abs(float(cipher.scale) / wanted - 1.0) > _SCALE_ROUNDING:
+            raise CiphertextError(
+                f"the product has scale {float(cipher.scale)!r} where {wanted!r} was planned",
+                hint="encode every factor with Engine.factor_scale",
+            )
+        cipher.scale = wanted
+
     def factor_scale(self, scale: float, wanted: float, level: int) -> float:
         """Scale of a plain factor with which the product, rescaled from ``level``, has exactly ``wanted``."""
         return wanted * float(self.primes[level]) / scale
@@ -329,23 +421,19 @@ class Engine:
             if constant is not None:
                 evaluator.add_plain_inplace(total, constant)
             evaluator.rescale_to_next_inplace(total)
-        if float(total.scale) != wanted:
-            raise CiphertextError(
-                f"the product has scale {float(total.scale)!r} where {wanted!r} was planned",
-                hint="encode every factor with Engine.factor_scale",
-            )
+        self.settle(total, wanted)
         return total
 
     # Bytes -----------------------------------------------------------------------------------------------
 
-    def load_cipher(self, content: bytes, *, level: int, scale: float, what: str) -> Any:
+    def load_cipher(self, content: bytes, *, level: int, scale: float, what: str, size: int = 2) -> Any:
         """Ciphertext from the bytes of another party, refused unless it is exactly what its header promised.
 
         Raises
         ------
         CiphertextError
-            Not a ciphertext under these parameters, or at another level or scale, or not of size 2, or one
-            that anyone can read.
+            Not a ciphertext under these parameters, or at another level, scale or size, or one that anyone
+            can read.
         """
         guard_fork()
         check_foreign(content, self.max_chunk_bytes, what)
@@ -354,18 +442,18 @@ class Engine:
             load_into(cipher, self.context, content)
             found = (self.level_of(cipher), float(cipher.scale), cipher.size(), bool(cipher.is_ntt_form()))
             readable = bool(cipher.is_transparent())
-        if found != (level, scale, 2, True) or readable:
+        if found != (level, scale, size, True) or readable:
             raise CiphertextError(
                 f"{what} is at level {found[0]}, scale {found[1]:g}, size {found[2]}; its header says "
-                f"level {level}, scale {scale:g}, size 2",
+                f"level {level}, scale {scale:g}, size {size}",
                 hint="get the file again from where it was made",
             )
         return cipher
 
     @property
     def max_chunk_bytes(self) -> int:
-        """Upper limit of a serialised ciphertext: two polynomials of 8-byte words, and headers."""
-        return 2 * 8 * self.profile.degree * len(self.primes) + 4096
+        """Upper limit of a serialised ciphertext: three polynomials of 8-byte words, and headers."""
+        return 3 * 8 * self.profile.degree * len(self.primes) + 4096
 
     def __repr__(self) -> str:
         return f"<Engine {self.profile.name}: N={self.profile.degree}, {self.profile.levels} levels>"

@@ -1,81 +1,54 @@
-"""``EncryptedFrame``: a table of ciphertexts, one feature per ciphertext, rows in the slots."""
+"""``EncryptedFrame``: a table of ciphertexts that anybody can compute on and only the key holder can read."""
 
-import html
 import math
-import numbers
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
-from twopm_kit.errors import CiphertextError, WrongKey
-from twopm_kit.fhe.container import ColumnHeader, FrameHeader, pack, unpack
-from twopm_kit.fhe.engine import FRESH_NOISE, Engine, cipher_bytes, engine_for
-from twopm_kit.fhe.profiles import PROFILES
+from twopm_kit.errors import CiphertextError
+from twopm_kit.fhe import arithmetic, selection
+from twopm_kit.fhe.arithmetic import best_scale, exhausted, rescale_noise
+from twopm_kit.fhe.columns import Chunk, Column, computed, fold, same_key, unfold
+from twopm_kit.fhe.container import ColumnHeader, ContainerReader, FrameHeader, unpack
+from twopm_kit.fhe.engine import FRESH_NOISE, Engine
+from twopm_kit.fhe.frame_bytes import blocks_of, columns_of, container_of
+from twopm_kit.fhe.frame_html import frame_html
+from twopm_kit.fhe.layouts import COLUMNS, SUMS, Layout, n_blocks, spread
 from twopm_kit.fhe.seal_io import read_file, write_atomic
-from twopm_kit.fhe.tables import Table
+from twopm_kit.fhe.summaries import Summaries
+from twopm_kit.fhe.tables import CATEGORY, PRESENT, Table
 
-__all__ = ["Chunk", "Column", "EncryptedFrame", "encrypt_table", "same_key"]
+if TYPE_CHECKING:
+    from twopm_kit.fhe.evaluation import EvaluationKeys
+    from twopm_kit.fhe.keys import Evaluator
 
-_INTEGER_LIMIT: Final = 1 << 20
-_SMALLEST_SCALE_BITS: Final = 16
-_SHOWN_COLUMNS: Final = 6
-
-
-class Chunk:
-    """One ciphertext, as bytes, as a SEAL object, or both; the missing form is made when it is asked for."""
-
-    __slots__ = ("_bytes", "_cipher")
-
-    def __init__(self, content: bytes | None = None, cipher: Any | None = None) -> None:
-        self._bytes = content
-        self._cipher = cipher
-
-    def content(self) -> bytes:
-        """Serialise; fresh ciphertexts are seeded, half the size of computed ones."""
-        if self._bytes is None:
-            self._bytes = cipher_bytes(self._cipher)
-        return self._bytes
-
-    def cipher(self, engine: Engine, level: int, scale: float, what: str) -> Any:
-        """SEAL object; read from the bytes and checked against level and scale on first use."""
-        if self._cipher is None:
-            self._cipher = engine.load_cipher(self.content(), level=level, scale=scale, what=what)
-        return self._cipher
+__all__ = [
+    "Chunk",
+    "Column",
+    "EncryptedFrame",
+    "best_scale",
+    "computed_frame",
+    "concat",
+    "encrypt_table",
+    "exhausted",
+    "rescale_noise",
+    "same_key",
+    "sums_frame",
+]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Column:
-    """A column: what everybody may know of it, and its ciphertexts, one for each block of rows."""
-
-    head: ColumnHeader
-    chunks: tuple[Chunk, ...]
-
-
-def same_key(left: str, right: str, doing: str) -> None:
-    """Refuse to bring two keys together.
-
-    Raises
-    ------
-    WrongKey
-        Names both fingerprints: SEAL itself would go on and return garbage.
-    """
-    if left != right:
-        raise WrongKey(
-            f"{doing}: one side is under key {left}, the other under key {right}",
-            hint="use the key holder that encrypted the frame; frames can only meet under one key",
-        )
-
-
-class EncryptedFrame:
+class EncryptedFrame(Summaries):
     """Rows and columns that only the key holder can read; anybody can compute on them.
 
     Made by ``KeyHolder.encrypt``, by arithmetic, or read with `load` and `from_bytes`. Never changes. Holds
-    no key. What it does show to everybody: column names, shape, a public bound of each column, profile,
-    fingerprint of the key, level and scale.
+    no key. What it does show to everybody: column names, kinds and categories, shape, a public bound of each
+    column, profile, fingerprint of the key, level and scale.
+
+    Select with ``enc["a"]``, ``enc[["a", "b"]]`` and `drop`; add, subtract and multiply frames, columns and
+    numbers; take whole powers; weigh columns with ``enc @ weights``; summarise with `mean`, `var`, `cov`,
+    `corr`, `describe` and their kin. Frames meet under one key, with equal rows and column names; two single
+    columns meet whatever they are called, and the result has the name of the left one.
 
     Parameters
     ----------
@@ -91,12 +64,32 @@ class EncryptedFrame:
         "real": a row a slot. "complex": two rows a slot, for linear work on many rows.
     source : str
         "frame" or "array": what decryption gives back.
+    layout : Layout
+        Where values sit. In blocks all columns share their ciphertexts.
+    size : int
+        Polynomials of each ciphertext: 3 after a product that was not relinearised.
+    evaluator : Evaluator, optional
+        Public half of the key; never a part of the frame's bytes.
+    padding : str
+        "zeros": slots beyond the last row hold 0, so that a sum over all slots is one over the rows. "any":
+        nobody knows.
     """
 
-    __slots__ = ("_columns", "_engine", "_root", "fingerprint", "level", "n_rows", "packing", "source")
+    __slots__ = (
+        "_columns",
+        "_engine",
+        "_root",
+        "evaluator",
+        "fingerprint",
+        "layout",
+        "level",
+        "n_rows",
+        "packing",
+        "padding",
+        "size",
+        "source",
+    )
     __array_ufunc__ = None  # so that numpy_number * frame asks the frame
-
-    layout: Final = "columns"
 
     def __init__(
         self,
@@ -108,6 +101,10 @@ class EncryptedFrame:
         level: int,
         packing: str,
         source: str,
+        layout: Layout = COLUMNS,
+        size: int = 2,
+        evaluator: "Evaluator | None" = None,
+        padding: str = "any",
     ) -> None:
         self._engine = engine
         self._columns = columns
@@ -117,12 +114,16 @@ class EncryptedFrame:
         self.level = level
         self.packing = packing
         self.source = source
+        self.layout = layout
+        self.size = size
+        self.evaluator = evaluator
+        self.padding = padding
 
     # What it is ------------------------------------------------------------------------------------------
 
     @property
     def columns(self) -> list[str]:
-        """Column names."""
+        """Names of the encrypted columns; each category of a categorical column has one: ``name=value``."""
         return [column.head.name for column in self._columns]
 
     @property
@@ -142,7 +143,7 @@ class EncryptedFrame:
 
     @property
     def heads(self) -> tuple[ColumnHeader, ...]:
-        """Public facts of each column: name, bound, scale, noise."""
+        """Public facts of each column: name, bound, scale, noise, kind."""
         return tuple(column.head for column in self._columns)
 
     @property
@@ -152,7 +153,7 @@ class EncryptedFrame:
 
     @property
     def scales(self) -> dict[str, float]:
-        """Scale of each column: a power of two."""
+        """Scale of each column; after a product of columns it need not be a power of two."""
         return {column.head.name: column.head.scale for column in self._columns}
 
     @property
@@ -161,14 +162,64 @@ class EncryptedFrame:
         return {column.head.name: column.head.bound for column in self._columns}
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """What each column held in clear: "float", "int", "bool" or "category:<column>"."""
+        return {column.head.name: column.head.kind for column in self._columns}
+
+    @property
+    def categories(self) -> dict[str, list[str]]:
+        """Public categories of each categorical column."""
+        found: dict[str, list[str]] = {}
+        for head in self.heads:
+            if head.kind.startswith(CATEGORY):
+                group = head.kind.removeprefix(CATEGORY)
+                found.setdefault(group, []).append(head.name.removeprefix(group + "="))
+        return found
+
+    @property
+    def masked(self) -> list[str]:
+        """Columns that may have missing values; which ones is encrypted in a mask beside each."""
+        return [column.head.name for column in self._columns if column.present is not None]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all ciphertexts as they are sent."""
-        return sum(len(chunk.content()) for column in self._columns for chunk in column.chunks)
+        return sum(len(chunk.content()) for column in unfold(self.stored) for chunk in column.chunks)
 
     @property
     def n_ciphertexts(self) -> int:
-        """How many ciphertexts there are."""
-        return sum(len(column.chunks) for column in self._columns)
+        """How many ciphertexts there are, masks included."""
+        return sum(len(column.chunks) for column in unfold(self.stored))
+
+    @property
+    def every(self) -> tuple[Column, ...]:
+        """The columns with their ciphertexts and masks."""
+        return self._columns
+
+    @property
+    def stored(self) -> tuple[Column, ...]:
+        """The columns that have ciphertexts of their own."""
+        return self._columns[:1] if self.layout.kind == "blocks" else self._columns
+
+    def value_noise(self, head: ColumnHeader) -> float:
+        """Noise of a column in coefficients, as large as it would be if its values were slots."""
+        # a sum is slots times one coefficient; a slot gathers sqrt(slots) times the noise of one
+        return head.noise * (math.sqrt(self._engine.slots) if self.layout.kind == "sums" else 1.0)
+
+    def keys(self) -> "EvaluationKeys":
+        """Keys for products and rotations.
+
+        Raises
+        ------
+        CiphertextError
+            The frame came as bytes, and nobody has said whose evaluator goes with it.
+        """
+        if self.evaluator is None:
+            raise CiphertextError(
+                "a product or rotation of ciphertexts needs evaluation keys, and this frame has none",
+                hint="read it with EncryptedFrame.load(path, key=evaluator)",
+            )
+        return self.evaluator.keys
 
     @property
     def root(self) -> str:
@@ -178,23 +229,77 @@ class EncryptedFrame:
         return self._root
 
     def ciphers(self, name: str) -> list[Any]:
-        """SEAL ciphertexts of a column, one for each block of rows."""
-        column = next(c for c in self._columns if c.head.name == name)
-        return self._open(column)
+        """SEAL ciphertexts of a column, one for each block of rows.
 
-    def _open(self, column: Column) -> list[Any]:
+        Raises
+        ------
+        CiphertextError
+            The column may have missing values: computing on would take them for 0.
+        """
+        column = next(c for c in self._columns if c.head.name == name)
+        self.with_columns([column]).complete("computing")
+        return self.open(column)
+
+    def open(self, column: Column) -> list[Any]:
+        """SEAL ciphertexts of a column of this frame, checked when they come from bytes."""
         head = column.head
         return [
-            chunk.cipher(self._engine, self.level, head.scale, f"column {head.name!r}, block {i}")
+            chunk.cipher(self._engine, self.level, head.scale, f"column {head.name!r}, block {i}", self.size)
             for i, chunk in enumerate(column.chunks)
         ]
+
+    def complete(self, doing: str) -> None:
+        """Refuse columns that may have missing values.
+
+        Raises
+        ------
+        CiphertextError
+            Names them.
+        """
+        if self.masked:
+            raise CiphertextError(
+                f"{doing}: {', '.join(self.masked[:8])} may have missing values, which would count as 0",
+                hint="put 0 there with .fillna(0), or fill or drop them before encrypting",
+            )
+
+    def fits(self, head: ColumnHeader, level: int) -> ColumnHeader:
+        """Return the head of a column whose values fit a level.
+
+        Raises
+        ------
+        CiphertextError
+            Bound times scale is beyond the primes of the level.
+        """
+        # a sum sits in one coefficient, divided by the number of slots
+        bound = head.bound / self._engine.slots if self.layout.kind == "sums" else head.bound
+        needed = (
+            math.log2(max(bound, 2.0**-60))
+            + math.log2(head.scale)
+            + (0.5 if self.packing == "complex" else 0)
+        )
+        room = self._engine.room_bits(level)
+        if needed > room:
+            raise CiphertextError(
+                f"column {head.name!r}: values up to {head.bound:g} at scale {head.scale:g} need "
+                f"{needed:.0f} bits; level {level} of profile {self.profile!r} has {room:.0f}",
+                hint="encrypt with smaller bounds= (standardise the columns), or use a profile with a larger "
+                "base prime",
+            )
+        return head
 
     def __len__(self) -> int:
         return self.n_rows
 
-    # Selection and arithmetic ----------------------------------------------------------------------------
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
 
-    def _with(self, columns: Iterable[Column], level: int | None = None) -> "EncryptedFrame":
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns or name in self.categories
+
+    # Making others of it ---------------------------------------------------------------------------------
+
+    def with_columns(self, columns: Iterable[Column], level: int | None = None) -> "EncryptedFrame":
+        """Frame of other columns over the same rows, under the same key."""
         return EncryptedFrame(
             self._engine,
             self.fingerprint,
@@ -203,30 +308,112 @@ class EncryptedFrame:
             level=self.level if level is None else level,
             packing=self.packing,
             source=self.source,
+            layout=self.layout,
+            size=self.size,
+            evaluator=self.evaluator,
+            padding=self.padding,
         )
+
+    def with_padding(self, padding: str) -> "EncryptedFrame":
+        """Note what is known of the slots beyond the last row."""
+        frame = self.with_columns(self._columns)
+        frame.padding = padding
+        return frame
+
+    def unfolded(self) -> "EncryptedFrame":
+        """Show every mask as a column of its own, behind the one that it belongs to."""
+        return self.with_columns(unfold(self._columns)) if self.masked else self
+
+    def each(
+        self,
+        change: Callable[[Column], Column],
+        level: int | None = None,
+        *,
+        kind: Callable[[ColumnHeader], str] | None = None,
+        padding: str | None = None,
+    ) -> "EncryptedFrame":
+        """Change every column; in blocks, where columns share their ciphertexts, only once.
+
+        Masks come along unchanged, at the new level.
+        """
+        lower = self.level if level is None else level
+        changed = [change(column) for column in self.stored]
+        if self.layout.kind == "blocks":
+            changed *= len(self._columns)
+        columns = []
+        for old, new in zip(self._columns, changed, strict=True):
+            head = replace(new.head, name=old.head.name, kind=kind(old.head) if kind else old.head.kind)
+            mask = old.present
+            if mask is not None and lower < self.level:
+                self.fits(mask.head, lower)
+                mask = computed(mask.head, [self._engine.drop_to(c, lower) for c in self.open(mask)])
+            columns.append(Column(head, new.chunks, mask))
+        frame = self.with_columns(columns, lower)
+        frame.padding = self.padding if padding is None else padding
+        return frame
 
     def __getitem__(self, names: str | list[str]) -> "EncryptedFrame":
-        wanted = [names] if isinstance(names, str) else list(names)
-        by_name = {column.head.name: column for column in self._columns}
-        missing = [str(name) for name in wanted if name not in by_name]
-        if missing or not wanted or len(set(wanted)) != len(wanted):
-            raise CiphertextError(
-                f"columns {wanted!r} were asked for"
-                + (f"; not here: {', '.join(missing)}" if missing else ""),
-                hint=f"ask for one or more different columns of: {', '.join(list(by_name)[:20])}",
-            )
-        return self._with(by_name[name] for name in wanted)
+        """Take columns; the name of a categorical column stands for all of its categories."""
+        return selection.chosen(self, selection.spelled(self, names, ""))
 
-    def rename(self, names: list[str]) -> "EncryptedFrame":
-        """Give the columns other names."""
-        if len(names) != len(self._columns) or len(set(names)) != len(names):
+    def drop(self, columns: str | Sequence[str]) -> "EncryptedFrame":
+        """Leave columns out.
+
+        Raises
+        ------
+        CiphertextError
+            There is no such column, or none would be left.
+        """
+        gone = set(selection.spelled(self, columns, " to be dropped"))
+        rest = [name for name in self.columns if name not in gone]
+        if not rest:
+            raise CiphertextError("every column was to be dropped", hint="keep at least one column")
+        return selection.chosen(self, rest)
+
+    def rename(self, names: Sequence[str] | Mapping[str, str]) -> "EncryptedFrame":
+        """Give the columns other names: one for each, or a mapping of old names to new ones."""
+        return selection.renamed(self, names)
+
+    def assign(
+        self, **columns: "EncryptedFrame | Callable[[EncryptedFrame], EncryptedFrame]"
+    ) -> "EncryptedFrame":
+        """Add single columns, or put them in the place of those with the same name.
+
+        Parameters
+        ----------
+        **columns : EncryptedFrame of one column, or a function that makes one of this frame
+            Under the same key, with the same rows. The result is at the lowest level of all.
+        """
+        result = self
+        for name, given in columns.items():
+            column = given(result) if callable(given) else given
+            if not isinstance(column, EncryptedFrame) or len(column.columns) != 1:
+                raise CiphertextError(
+                    f"{name!r} was assigned a {type(column).__name__}; expected an EncryptedFrame of one "
+                    "column",
+                    hint="select one column: enc['a'], or compute one",
+                )
+            new = column.rename([name])
+            order = result.columns if name in result.columns else [*result.columns, name]
+            rest = [other for other in result.columns if other != name]
+            kept = [selection.chosen(result, rest)] if rest else []
+            result = selection.side_by_side([*kept, new])[order]
+        return result
+
+    def fillna(self, value: float) -> "EncryptedFrame":
+        """Put 0 where values are missing: the slots hold it already, the masks are left out.
+
+        Raises
+        ------
+        CiphertextError
+            Another value than 0.
+        """
+        if arithmetic.number(value, "put into") != 0.0:
             raise CiphertextError(
-                f"{len(names)} names were passed for {len(self._columns)} columns",
-                hint="pass one different name for each column",
+                f"missing values were to be filled with {value!r}; only 0 is there to be put in their place",
+                hint="standardise before encrypting, so that 0 is the mean, or fill before encrypting",
             )
-        return self._with(
-            Column(replace(c.head, name=str(n)), c.chunks) for c, n in zip(self._columns, names, strict=True)
-        )
+        return self.with_columns(replace(column, present=None) for column in self._columns)
 
     def drop_to(self, level: int) -> "EncryptedFrame":
         """Bring the frame to a lower level: smaller to send, fewer products left.
@@ -245,149 +432,77 @@ class EncryptedFrame:
             return self
 
         def lower(column: Column) -> Column:
-            self._fits(column.head, level)
-            return _computed(column.head, (self._engine.drop_to(c, level) for c in self._open(column)))
+            self.fits(column.head, level)
+            return computed(column.head, (self._engine.drop_to(c, level) for c in self.open(column)))
 
-        return self._with(map(lower, self._columns), level)
+        return self.each(lower, level)
 
-    def _fits(self, head: ColumnHeader, level: int) -> ColumnHeader:
-        needed = (
-            math.log2(max(head.bound, 2.0**-60))
-            + math.log2(head.scale)
-            + (0.5 if self.packing == "complex" else 0)
-        )
-        room = self._engine.room_bits(level)
-        if needed > room:
-            raise CiphertextError(
-                f"column {head.name!r}: values up to {head.bound:g} at scale {head.scale:g} need "
-                f"{needed:.0f} bits; level {level} of profile {self.profile!r} has {room:.0f}",
-                hint="encrypt with smaller bounds= (standardise the columns), or use a profile with a larger "
-                "base prime",
-            )
-        return head
+    # Arithmetic ------------------------------------------------------------------------------------------
 
     def __add__(self, other: object) -> "EncryptedFrame":
         if isinstance(other, EncryptedFrame):
-            return self._combine(other, self._engine.add, "adding frames")
-        return self._shift(_number(other, "added to"))
+            return arithmetic.combine(self, other, self._engine.add, "adding frames")
+        return arithmetic.shift(self, arithmetic.number(other, "added to"))
 
-    def __radd__(self, other: object) -> "EncryptedFrame":
-        return self._shift(_number(other, "added to"))
+    __radd__ = __add__
 
     def __sub__(self, other: object) -> "EncryptedFrame":
         if isinstance(other, EncryptedFrame):
-            return self._combine(other, self._engine.subtract, "subtracting frames")
-        return self._shift(-_number(other, "subtracted from"))
+            return arithmetic.combine(self, other, self._engine.subtract, "subtracting frames")
+        return arithmetic.shift(self, -arithmetic.number(other, "subtracted from"))
 
     def __rsub__(self, other: object) -> "EncryptedFrame":
-        return (-self)._shift(_number(other, "an operand of"))
+        return arithmetic.shift(-self, arithmetic.number(other, "an operand of"))
 
     def __neg__(self) -> "EncryptedFrame":
-        return self._with(_computed(c.head, map(self._engine.negate, self._open(c))) for c in self._columns)
+        return arithmetic.negate(self)
 
     def __mul__(self, other: object) -> "EncryptedFrame":
-        """Product with a plain number. A whole number up to 2^20 uses no level, any other uses one."""
-        factor = _number(other, "multiplied with")
-        if factor == 0.0:
-            raise CiphertextError(
-                "multiplying by 0 would give a ciphertext that anyone can read",
-                hint="leave the product out: its value is 0",
-            )
-        if factor.is_integer() and abs(factor) <= _INTEGER_LIMIT:
-            return self._times_integer(int(factor))
-        if self.level < 1:
-            raise exhausted(self._engine, self.level)
-        return self._with((self._scaled(column, factor) for column in self._columns), self.level - 1)
+        """Product with a number or a frame.
+
+        A whole number up to 2^20 uses no level; any other number, or a frame, uses one. A product of frames
+        needs the key holder's evaluation keys, which encrypted frames carry (see `keys`).
+        """
+        if isinstance(other, EncryptedFrame):
+            return arithmetic.multiply(self, other)
+        return arithmetic.times(self, arithmetic.number(other, "multiplied with"))
 
     __rmul__ = __mul__
 
-    def _shift(self, number: float) -> "EncryptedFrame":
-        def shifted(column: Column) -> Column:
-            head = self._fits(replace(column.head, bound=column.head.bound + abs(number)), self.level)
-            both = self.packing == "complex"
-            return _computed(
-                head, (self._engine.add_constant(c, number, both=both) for c in self._open(column))
+    def __pow__(self, exponent: object) -> "EncryptedFrame":
+        return arithmetic.power(self, exponent)
+
+    def __truediv__(self, other: object) -> "EncryptedFrame":
+        if isinstance(other, EncryptedFrame):
+            raise CiphertextError(
+                "an encrypted frame was divided by an encrypted frame; a quotient is not a polynomial",
+                hint="open sums and divide in clear, or divide by a plain number",
             )
+        divisor = arithmetic.number(other, "a divisor of")
+        if divisor == 0.0:
+            raise CiphertextError("an encrypted frame was divided by 0", hint="divide by another number")
+        return arithmetic.times(self, 1.0 / divisor)
 
-        return self._with(map(shifted, self._columns))
+    def __matmul__(self, weights: object) -> "EncryptedFrame":
+        """Weighted sums of columns: plain weights of shape (d,) or (d, k), Series or DataFrame; one level."""
+        return arithmetic.weigh(self, weights)
 
-    def _times_integer(self, factor: int) -> "EncryptedFrame":
-        def times(column: Column) -> Column:
-            size = abs(factor)
-            head = replace(column.head, bound=column.head.bound * size, noise=column.head.noise * size)
-            self._fits(head, self.level)
-            return _computed(head, (self._engine.times_integer(c, factor) for c in self._open(column)))
+    def _ordered(self, _: object) -> NoReturn:
+        arithmetic.refuse_order(self, "a comparison")
 
-        return self._with(map(times, self._columns))
+    __lt__ = __le__ = __gt__ = __ge__ = _ordered
 
-    def _scaled(self, column: Column, factor: float) -> Column:
-        engine, head, level = self._engine, column.head, self.level
-        bound = head.bound * abs(factor)
-        wanted = best_scale(
-            engine, level - 1, bound, most_bits=math.log2(head.scale), what=f"column {head.name!r}"
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise CiphertextError(
+            f"an array of {self.n_rows} encrypted rows was asked for; only the key holder can read them",
+            hint="open the frame with holder.decrypt(enc), or compute on it as it is",
         )
-        plain = engine.encode_constant(factor, engine.factor_scale(head.scale, wanted, level), level)
-        if plain is None:
-            raise CiphertextError(
-                f"the factor {factor:g} is too small for profile {self.profile!r}: it rounds to 0",
-                hint="scale the column before encrypting",
-            )
-        noise = math.hypot(head.noise * abs(factor) * wanted / head.scale, rescale_noise(engine))
-        products = (engine.multiply_accumulate([(c, plain)], None, wanted) for c in self._open(column))
-        return _computed(replace(head, bound=bound, scale=wanted, noise=noise), products)
-
-    def _combine(
-        self, other: "EncryptedFrame", operation: Callable[[Any, Any], Any], doing: str
-    ) -> "EncryptedFrame":
-        same_key(self.fingerprint, other.fingerprint, doing)
-        if self._engine.params_hash != other._engine.params_hash:
-            raise CiphertextError(
-                f"{doing}: profiles {self.profile!r} and {other.profile!r}",
-                hint="encrypt both with one key holder",
-            )
-        mine, theirs = (self.n_rows, self.packing, self.columns), (other.n_rows, other.packing, other.columns)
-        if mine != theirs:
-            raise CiphertextError(
-                f"{doing}: {mine[0]} rows ({mine[1]}) of {mine[2][:8]} and {theirs[0]} rows ({theirs[1]}) of "
-                f"{theirs[2][:8]}; rows, packing and column names must agree",
-                hint="select and .rename() columns until both have the same names",
-            )
-        level = min(self.level, other.level)
-        left, right = self.drop_to(level), other.drop_to(level)
-        pairs = zip(left._columns, right._columns, strict=True)
-        return left._with(left._pair(a, right._open(b), b.head, operation) for a, b in pairs)
-
-    def _pair(
-        self, mine: Column, theirs: list[Any], other: ColumnHeader, operation: Callable[[Any, Any], Any]
-    ) -> Column:
-        engine, scale = self._engine, max(mine.head.scale, other.scale)
-        head = ColumnHeader(
-            name=mine.head.name,
-            bound=mine.head.bound + other.bound,
-            scale=scale,
-            noise=math.hypot(mine.head.noise * scale / mine.head.scale, other.noise * scale / other.scale),
-        )
-        self._fits(head, self.level)
-        left = (_raised(engine, c, mine.head.scale, scale) for c in self._open(mine))
-        right = (_raised(engine, c, other.scale, scale) for c in theirs)
-        return _computed(head, (operation(a, b) for a, b in zip(left, right, strict=True)))
 
     # Bytes -----------------------------------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
         """Serialise the frame as a ``.ct`` container; holds no key."""
-        header = FrameHeader(
-            profile=self.profile,
-            params=self._engine.params_hash,
-            fingerprint=self.fingerprint,
-            layout=self.layout,
-            packing=self.packing,
-            source=self.source,
-            rows=self.n_rows,
-            level=self.level,
-            columns=self.heads,
-        )
-        return pack(header, (chunk.content() for column in self._columns for chunk in column.chunks))
+        return container_of(self)
 
     @classmethod
     def from_bytes(cls, content: bytes, key: Any = None) -> "EncryptedFrame":
@@ -408,38 +523,15 @@ class EncryptedFrame:
             Under another key than ``key``.
         """
         header, chunks, root = unpack(bytes(content))
-        if header.profile not in PROFILES:
-            raise CiphertextError(
-                f"the container uses the profile {header.profile!r}, which this kit does not have",
-                hint=f"use one of: {', '.join(PROFILES)}",
-            )
-        engine = engine_for(header.profile)
-        if engine.params_hash != header.params:
-            raise CiphertextError(
-                f"the container's parameters are {header.params[:16]}…; profile {header.profile!r} has "
-                f"{engine.params_hash[:16]}…",
-                hint="write it again with this version of the kit",
-            )
-        if key is not None:
-            same_key(str(getattr(key, "fingerprint", key)), header.fingerprint, "reading a container")
-        frame = cls._assemble(engine, header, chunks)
+        frame = cls._assemble(header, chunks, key)
         frame._root = root.hex()
         return frame
 
     @classmethod
-    def _assemble(cls, engine: Engine, header: FrameHeader, chunks: list[bytes]) -> "EncryptedFrame":
-        blocks = n_blocks(engine, header.rows, header.packing)
-        if len(chunks) != blocks * len(header.columns) or header.level > engine.profile.levels:
-            raise CiphertextError(
-                f"the container holds {len(chunks)} ciphertexts at level {header.level}; {header.rows} "
-                f"rows × {len(header.columns)} columns need {blocks * len(header.columns)}, at most at level "
-                f"{engine.profile.levels}",
-                hint="get the file again from where it was made",
-            )
-        made = [Chunk(content) for content in chunks]
-        columns = tuple(
-            Column(head, tuple(made[j * blocks : (j + 1) * blocks])) for j, head in enumerate(header.columns)
-        )
+    def _assemble(cls, header: FrameHeader, chunks: list[bytes], key: Any) -> "EncryptedFrame":
+        if key is not None:
+            same_key(str(getattr(key, "fingerprint", key)), header.fingerprint, "reading a container")
+        engine, columns = columns_of(header, chunks)
         frame = cls(
             engine,
             header.fingerprint,
@@ -448,15 +540,16 @@ class EncryptedFrame:
             level=header.level,
             packing=header.packing,
             source=header.source,
+            layout=Layout(header.layout, header.samples),
+            size=header.size,
+            padding=header.padding,
         )
-        for column in columns:
-            if column.head.scale != 2.0 ** round(math.log2(column.head.scale)):
-                raise CiphertextError(
-                    f"column {column.head.name!r} has scale {column.head.scale!r}; expected a power of two",
-                    hint="get the file again from where it was made",
-                )
-            frame._fits(column.head, frame.level)
-            frame._open(column)
+        for column in unfold(frame.stored):
+            frame.fits(column.head, frame.level)
+            frame.open(column)
+        # a holder gives its public half; an evaluator is one
+        half = key.evaluator() if hasattr(key, "evaluator") else key
+        frame.evaluator = half if hasattr(half, "keys") else None
         return frame
 
     def save(self, path: str | Path) -> Path:
@@ -469,6 +562,34 @@ class EncryptedFrame:
     def load(cls, path: str | Path, key: Any = None) -> "EncryptedFrame":
         """Read a container file; see `from_bytes` for what is checked."""
         return cls.from_bytes(read_file(Path(path), "a ciphertext container"), key)
+
+    @classmethod
+    def stream(cls, path: str | Path, key: Any = None) -> Iterator["EncryptedFrame"]:
+        """Read a container file of any size as frames of as many rows as a ciphertext holds, one by one.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            What `save` or ``KeyHolder.encrypt_to`` wrote.
+        key : KeyHolder, Evaluator or str, optional
+            Whose key the frame must be under.
+
+        Yields
+        ------
+        EncryptedFrame
+            The next rows, all columns. Only they are in memory.
+
+        Raises
+        ------
+        CiphertextError
+            As `from_bytes`; a damaged ciphertext is found when its rows are read.
+        WrongKey
+            Under another key than ``key``.
+        """
+        with ContainerReader(path) as reader:
+            header = reader.header
+            for rows, chunks in blocks_of(header, len(reader)):
+                yield cls._assemble(replace(header, rows=rows), [reader.chunk(i) for i in chunks], key)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise CiphertextError(
@@ -485,134 +606,118 @@ class EncryptedFrame:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(self._html_rows())
-        rest = len(self._columns) - _SHOWN_COLUMNS
-        more = f"<p>… and {rest} more columns</p>" if rest > 0 else ""
-        return (
-            f"<p><strong>EncryptedFrame</strong>: {self.n_rows:,} rows × {len(self._columns)} columns, "
-            f"{self.nbytes:,} bytes, profile {html.escape(self.profile)}, level {self.level}, "
-            f"key {html.escape(self.fingerprint[:8])}…<br>This is all that a server sees:</p>"
-            "<table><thead><tr><th scope='col'>column</th><th scope='col'>bound</th><th scope='col'>scale"
-            "</th><th scope='col'>bytes</th><th scope='col'>beginning of the ciphertext</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>{more}"
-        )
-
-    def _html_rows(self) -> Iterator[str]:
-        for column in self._columns[:_SHOWN_COLUMNS]:
-            head, content = column.head, column.chunks[0].content()
-            size = sum(len(chunk.content()) for chunk in column.chunks)
-            yield (
-                f"<tr><td>{html.escape(head.name)}</td><td>±{head.bound:g}</td>"
-                f"<td>2^{math.log2(head.scale):g}</td><td>{size:,}</td>"
-                f"<td><code>{content[1024:1040].hex(' ')} …</code></td></tr>"
-            )
+        return frame_html(self)
 
 
-# Helpers that models share ------------------------------------------------------------------------------
+def concat(frames: Iterable[EncryptedFrame]) -> EncryptedFrame:
+    """Put the columns of frames side by side, at the lowest level of all.
 
+    Parameters
+    ----------
+    frames : iterable of EncryptedFrame
+        Under one key, with equal rows, in columns, and no column name twice.
 
-def exhausted(engine: Engine, level: int) -> CiphertextError:
-    """Make the error for a product at level 0; it names the profiles that have more levels."""
-    own = engine.profile
-    more = [f"{p.name!r} ({p.levels} levels)" for p in PROFILES.values() if p.levels > own.levels]
-    return CiphertextError(
-        f"the frame is at level {level}: profile {own.name!r} has {own.levels} level(s) and a product "
-        "needs one more",
-        hint=f"encrypt with {' or '.join(more)}"
-        if more
-        else "merge factors so that fewer products follow each other",
-    )
-
-
-def best_scale(engine: Engine, level: int, bound: float, *, most_bits: float, what: str) -> float:
-    """Find the largest power of two, up to 2^most_bits, at which values up to ``bound`` fit a level."""
-    room = engine.room_bits(level) - 0.4 - math.log2(max(bound, 2.0**-60))
-    bits = min(math.floor(room), math.floor(most_bits))
-    if bits < _SMALLEST_SCALE_BITS:
+    Raises
+    ------
+    WrongKey
+        Under different keys.
+    CiphertextError
+        Rows, profile, packing or layout differ, or a name comes twice.
+    """
+    parts = list(frames)
+    wrong = next((type(part).__name__ for part in parts if not isinstance(part, EncryptedFrame)), None)
+    if not parts or wrong is not None:
         raise CiphertextError(
-            f"{what}: results may reach {bound:g}, which leaves 2^{bits} as scale in profile "
-            f"{engine.profile.name!r}: too coarse",
-            hint="standardise the columns, or encrypt with smaller bounds=",
+            f"{f'a {wrong}' if wrong else 'nothing'} was passed to be put side by side with encrypted frames",
+            hint="pass one or more encrypted frames",
         )
-    return 2.0**bits
+    return selection.side_by_side(parts)
 
 
-def rescale_noise(engine: Engine) -> float:
-    """Estimate what rounding adds to a coefficient at a rescaling: standard deviation, ternary secret."""
-    return math.sqrt((1.0 + 2.0 * engine.profile.degree / 3.0) / 12.0)
-
-
-def n_blocks(engine: Engine, rows: int, packing: str) -> int:
-    """Ciphertexts a column needs."""
-    return -(-rows // (engine.slots * (2 if packing == "complex" else 1)))
+# Where frames come from ---------------------------------------------------------------------------------
 
 
 def encrypt_table(
-    engine: Engine,
-    fingerprint: str,
+    evaluator: "Evaluator",
     table: Table,
     encrypt: Callable[[Any], Chunk],
     *,
     packing: str = "real",
+    layout: Layout = COLUMNS,
     noise: float = FRESH_NOISE,
 ) -> EncryptedFrame:
     """Encrypted frame of a checked table; ``encrypt`` turns an encoded plaintext into a chunk."""
-    if packing not in ("real", "complex"):
-        raise CiphertextError(f"packing {packing!r} is unknown", hint="use 'real' or 'complex'")
-    level, rows = engine.profile.levels, table.values.shape[0]
-    blocks = n_blocks(engine, rows, packing)
-    columns = []
-    for j, (name, bound) in enumerate(zip(table.names, table.bounds, strict=True)):
-        scale = 2.0 ** engine.profile.fresh_scale_bits(bound)
-        slots = pack_slots(table.values[:, j], blocks, engine.slots, packing)
-        chunks = tuple(encrypt(engine.encode(row, scale, level)) for row in slots)
-        columns.append(Column(ColumnHeader(name, float(bound), scale, noise), chunks))
+    engine = evaluator.engine
+    rows, width = table.values.shape
+    kinds = table.kinds or ("float",) * width
+    layout.check(width, engine.slots, packing)
+    level, together = engine.profile.levels, layout.kind == "blocks"
+    masks = [kind.startswith(PRESENT) for kind in kinds]
+    if together and any(masks):
+        raise CiphertextError(
+            "missing values were to be masked in blocks, where all columns share their ciphertexts",
+            hint="encrypt in columns, the default layout, or fill the missing values",
+        )
+    bounds = (max(table.bounds),) * width if together else table.bounds
+    blocks = n_blocks(layout, rows, engine.slots, packing)
+    scales = [2.0 ** engine.profile.fresh_scale_bits(bound, blocks) for bound in bounds]
+    # a mask has the scale of its column, so that the two can be added
+    scales = [
+        scales[j - 1] if mask else scale for j, (mask, scale) in enumerate(zip(masks, scales, strict=True))
+    ]
+    chunks = [
+        tuple(encrypt(engine.encode(vector, scale, level)) for vector in vectors)
+        for vectors, scale in zip(spread(table.values, layout, engine.slots, packing), scales, strict=False)
+    ]
+    columns = fold(
+        Column(ColumnHeader(name, float(bound), scale, noise, kind), chunks[0 if together else j])
+        for j, (name, bound, scale, kind) in enumerate(zip(table.names, bounds, scales, kinds, strict=True))
+    )
     return EncryptedFrame(
-        engine, fingerprint, tuple(columns), n_rows=rows, level=level, packing=packing, source=table.source
+        engine,
+        evaluator.fingerprint,
+        columns,
+        n_rows=rows,
+        level=level,
+        packing=packing,
+        source=table.source,
+        layout=layout,
+        evaluator=evaluator,
+        padding="zeros",
     )
 
 
-def pack_slots(
-    values: npt.NDArray[np.float64], blocks: int, slots: int, packing: str
-) -> npt.NDArray[np.float64] | npt.NDArray[np.complex128]:
-    """Rows into blocks of slots, padded with zeros: shape (blocks, slots)."""
-    parts = 2 if packing == "complex" else 1
-    padded = np.zeros(blocks * slots * parts)
-    padded[: len(values)] = values
-    if parts == 1:
-        return padded.reshape(blocks, slots)
-    halves = padded.reshape(blocks, 2, slots)
-    return halves[:, 0] + 1j * halves[:, 1]
-
-
 def computed_frame(
-    like: EncryptedFrame, columns: list[tuple[ColumnHeader, list[Any]]], level: int
+    like: EncryptedFrame,
+    columns: list[tuple[ColumnHeader, list[Any]]],
+    level: int,
+    *,
+    padding: str = "any",
 ) -> EncryptedFrame:
-    """Frame of computed ciphertexts with the rows, key and packing of another."""
-    return like._with((_computed(head, ciphers) for head, ciphers in columns), level)
+    """Frame of computed ciphertexts with the rows, key and packing of another.
+
+    Pass ``padding="zeros"`` only where the slots beyond the last row still hold 0: a constant that was added
+    to all slots is there as well, and would count in every sum.
+    """
+    frame = like.with_columns((computed(head, ciphers) for head, ciphers in columns), level)
+    frame.padding = padding
+    return frame
 
 
-def _computed(head: ColumnHeader, ciphers: Iterable[Any]) -> Column:
-    return Column(head, tuple(Chunk(cipher=cipher) for cipher in ciphers))
-
-
-def _raised(engine: Engine, cipher: Any, scale: float, wanted: float) -> Any:
-    return cipher if scale == wanted else engine.raise_scale(cipher, round(math.log2(wanted / scale)))
-
-
-def _number(value: object, relation: str) -> float:
-    if isinstance(value, EncryptedFrame):
-        raise CiphertextError(
-            f"an encrypted frame was {relation} an encrypted frame; only plain numbers can be",
-            hint="multiply by a number, or use weighted sums with plain weights",
-        )
-    if (
-        isinstance(value, (bool, np.bool_))
-        or not isinstance(value, numbers.Real)
-        or not math.isfinite(float(value))
-    ):
-        raise CiphertextError(
-            f"a {type(value).__name__} was {relation} an encrypted frame; expected a finite number",
-            hint="pass an int or a float",
-        )
-    return float(value)
+def sums_frame(like: EncryptedFrame, parts: list[tuple[ColumnHeader, Any]], level: int) -> EncryptedFrame:
+    """Frame of one row whose values are masked slot sums, under the key of another."""
+    frame = EncryptedFrame(
+        like.engine,
+        like.fingerprint,
+        tuple(computed(head, (cipher,)) for head, cipher in parts),
+        n_rows=1,
+        level=level,
+        packing="real",
+        source="frame",
+        layout=SUMS,
+        size=max(cipher.size() for _, cipher in parts),
+        evaluator=like.evaluator,
+    )
+    for head in frame.heads:
+        frame.fits(head, level)
+    return frame

@@ -2,7 +2,9 @@
 
 Both are ``magic 8 | version u16 | header length u32 | header JSON | body``. The secret body is AES-256-GCM
 under a key that scrypt derives from the passphrase (RFC 7914), with everything before it as associated data.
-The public body is the public key; the fingerprint is a hash over it, so it cannot be exchanged unnoticed.
+The public body is the public key and the evaluation keys. The fingerprint is a hash over the public key, so
+it cannot be exchanged unnoticed. The evaluation keys have a hash of their own, against damage: whoever
+exchanges them on purpose makes results wrong and learns nothing.
 """
 
 import hashlib
@@ -19,11 +21,26 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from twopm_kit.errors import CiphertextError, DataError, WrongKey
 from twopm_kit.untrusted import load_json
 
-__all__ = ["SecretBundle", "fingerprint_of", "open_secret", "pack_public", "seal_secret", "unpack_public"]
+__all__ = [
+    "SHARE_MAGIC",
+    "SecretBundle",
+    "fingerprint_of",
+    "header_in",
+    "key_in",
+    "open_body",
+    "open_secret",
+    "pack_public",
+    "seal_body",
+    "seal_secret",
+    "unpack_public",
+]
+
+#: Begins the file of a committee member's share.
+SHARE_MAGIC: Final = b"2PM.shr\n"
 
 _SECRET_MAGIC: Final = b"2PM.key\n"
 _PUBLIC_MAGIC: Final = b"2PM.pub\n"
-_VERSION: Final = 1
+_VERSIONS: Final = {_SECRET_MAGIC: 1, _PUBLIC_MAGIC: 2, SHARE_MAGIC: 1}
 _PREFIX: Final = struct.Struct("<8sHI")
 _MAX_HEADER: Final = 1 << 16
 _MAX_BODY: Final = 1 << 28
@@ -73,25 +90,11 @@ def seal_secret(bundle: SecretBundle, params_hash: str, passphrase: str) -> byte
     WrongKey
         The passphrase is too short to protect a key.
     """
-    phrase = _passphrase(passphrase)
-    if len(passphrase) < _LEAST_PASSPHRASE:
-        raise WrongKey(
-            f"the passphrase has {len(passphrase)} characters; at least {_LEAST_PASSPHRASE} protect a key",
-            hint="pass a longer passphrase: several unrelated words",
-        )
-    salt, nonce = os.urandom(16), os.urandom(12)
-    header = {
-        "profile": bundle.profile,
-        "params": params_hash,
-        "fingerprint": bundle.fingerprint,
-        "scrypt": {**_SCRYPT, "salt": salt.hex()},
-        "nonce": nonce.hex(),
-    }
-    front = _front(_SECRET_MAGIC, header)
+    header = {"profile": bundle.profile, "params": params_hash, "fingerprint": bundle.fingerprint}
     inner = (
         struct.pack("<QQI", bundle.budget, bundle.used, len(bundle.secret)) + bundle.secret + bundle.public
     )
-    return front + AESGCM(_derive(phrase, salt, **_SCRYPT)).encrypt(nonce, inner, front)
+    return seal_body(_SECRET_MAGIC, header, inner, passphrase)
 
 
 def key_in(content: bytes) -> str:
@@ -102,7 +105,7 @@ def key_in(content: bytes) -> str:
     CiphertextError
         It is no key file.
     """
-    return str(_split(content, _SECRET_MAGIC, "the key file")[0].get("fingerprint"))
+    return str(header_in(_SECRET_MAGIC, content, "key file").get("fingerprint"))
 
 
 def open_secret(content: bytes, passphrase: str) -> SecretBundle:
@@ -115,50 +118,115 @@ def open_secret(content: bytes, passphrase: str) -> SecretBundle:
     WrongKey
         The passphrase does not open it, or it was changed: the two cannot be told apart.
     """
+    header, inner = open_body(_SECRET_MAGIC, content, "key file", passphrase)
+    budget, used, size = struct.unpack_from("<QQI", inner)
+    start = struct.calcsize("<QQI")
+    secret, public = inner[start : start + size], inner[start + size :]
+    return SecretBundle(header["profile"], secret, public, budget, used, header["fingerprint"])
+
+
+def header_in(magic: bytes, content: bytes, what: str) -> dict[str, Any]:
+    """Public header of what `seal_body` made; nothing in it is authenticated before the body is open.
+
+    Raises
+    ------
+    CiphertextError
+        Another kind of file.
+    """
+    return _split(content, magic, f"a {what}")[0]
+
+
+def seal_body(magic: bytes, header: dict[str, Any], inner: bytes, passphrase: str) -> bytes:
+    """File with a public header and a body that only the passphrase opens.
+
+    Parameters
+    ----------
+    magic : bytes
+        8 of them: what kind of file it is.
+    header : dict
+        Public facts, as JSON takes them; "profile" and "fingerprint" have to be among them.
+    inner : bytes
+        What to seal.
+    passphrase : str
+        At least 8 characters.
+
+    Raises
+    ------
+    WrongKey
+        The passphrase is too short to protect a key.
+    """
     phrase = _passphrase(passphrase)
-    header, front, body = _split(content, _SECRET_MAGIC, "a key file")
+    if len(passphrase) < _LEAST_PASSPHRASE:
+        raise WrongKey(
+            f"the passphrase has {len(passphrase)} characters; at least {_LEAST_PASSPHRASE} protect a key",
+            hint="pass a longer passphrase: several unrelated words",
+        )
+    salt, nonce = os.urandom(16), os.urandom(12)
+    front = _front(magic, {**header, "scrypt": {**_SCRYPT, "salt": salt.hex()}, "nonce": nonce.hex()})
+    return front + AESGCM(_derive(phrase, salt, **_SCRYPT)).encrypt(nonce, inner, front)
+
+
+def open_body(magic: bytes, content: bytes, what: str, passphrase: str) -> tuple[dict[str, Any], bytes]:
+    """Header and body of what `seal_body` made, both authenticated; ``what`` is for the messages.
+
+    Raises
+    ------
+    CiphertextError
+        Another kind of file, of another version, or cut short.
+    WrongKey
+        The passphrase does not open it, or it was changed: the two cannot be told apart.
+    """
+    phrase = _passphrase(passphrase)
+    header, front, body = _split(content, magic, f"a {what}")
     try:
         scrypt, nonce = header["scrypt"], bytes.fromhex(header["nonce"])
         cost = {name: scrypt[name] for name in ("n", "r", "p")}
         salt, named = bytes.fromhex(scrypt["salt"]), (header["profile"], header["fingerprint"])
     except (KeyError, TypeError, ValueError):
-        raise CiphertextError("the header of the key file lacks fields", hint=_AGAIN) from None
+        raise CiphertextError(f"the header of the {what} lacks fields", hint=_AGAIN) from None
     # The costs come from the file, before anything is authenticated: only the ones that this version writes.
     if cost != _SCRYPT or len(salt) != 16 or len(nonce) != 12 or not all(isinstance(n, str) for n in named):
         raise CiphertextError(
-            "the header of the key file has values that this version does not write", hint=_AGAIN
+            f"the header of the {what} has values that this version does not write", hint=_AGAIN
         )
     try:
-        inner = AESGCM(_derive(phrase, salt, **_SCRYPT)).decrypt(nonce, body, front)
+        return header, AESGCM(_derive(phrase, salt, **_SCRYPT)).decrypt(nonce, body, front)
     except InvalidTag:
         raise WrongKey(
-            f"the passphrase does not open the key file of {named[1]}, or the file was changed",
+            f"the passphrase does not open the {what} of {named[1]}, or the file was changed",
             hint="pass the passphrase that it was saved with, or restore the file",
         ) from None
-    budget, used, size = struct.unpack_from("<QQI", inner)
-    start = struct.calcsize("<QQI")
-    return SecretBundle(named[0], inner[start : start + size], inner[start + size :], budget, used, named[1])
 
 
-def pack_public(profile: str, params_hash: str, public: bytes) -> bytes:
-    """Public bundle bytes."""
-    header = {"profile": profile, "params": params_hash, "fingerprint": fingerprint_of(params_hash, public)}
-    return _front(_PUBLIC_MAGIC, header) + public
+def pack_public(profile: str, params_hash: str, public: bytes, keys: bytes) -> bytes:
+    """Public bundle bytes: public key and evaluation keys."""
+    header = {
+        "profile": profile,
+        "params": params_hash,
+        "fingerprint": fingerprint_of(params_hash, public),
+        "public": len(public),
+        "keys": hashlib.sha256(keys).hexdigest(),
+    }
+    return _front(_PUBLIC_MAGIC, header) + public + keys
 
 
-def unpack_public(content: bytes) -> tuple[str, str, bytes]:
-    """Profile, fingerprint and public key of a public bundle.
+def unpack_public(content: bytes) -> tuple[str, str, bytes, bytes]:
+    """Profile, fingerprint, public key and evaluation keys of a public bundle.
 
     Raises
     ------
     CiphertextError
-        Not a public bundle, of another version, cut short, or not what its fingerprint says.
+        Not a public bundle, of another version, cut short, or not what its fingerprint and hash say.
     """
-    header, _, public = _split(content, _PUBLIC_MAGIC, "a public key bundle")
-    values = [header.get(name) for name in ("profile", "params", "fingerprint")]
-    if len(header) != 3 or not all(isinstance(value, str) for value in values):
+    header, _, body = _split(content, _PUBLIC_MAGIC, "a public key bundle")
+    values = [header.get(name) for name in ("profile", "params", "fingerprint", "keys")]
+    size = header.get("public")
+    if len(header) != 5 or not all(isinstance(value, str) for value in values) or type(size) is not int:
         raise CiphertextError("the header of the public key bundle lacks fields or has others", hint=_AGAIN)
-    profile, params, fingerprint = (str(value) for value in values)
+    profile, params, fingerprint, digest = (str(value) for value in values)
+    if not 0 < size <= len(body):
+        raise CiphertextError(f"the public key bundle announces a key of {size} bytes", hint=_AGAIN)
+    public, keys = body[:size], body[size:]
     try:
         right = fingerprint_of(params, public)
     except ValueError:
@@ -168,21 +236,23 @@ def unpack_public(content: bytes) -> tuple[str, str, bytes]:
             f"the public key bundle says that its fingerprint is {fingerprint[:40]}; its key has {right}",
             hint=_AGAIN,
         )
-    return profile, fingerprint, public
+    if hashlib.sha256(keys).hexdigest() != digest:
+        raise CiphertextError("the evaluation keys of the public key bundle were changed", hint=_AGAIN)
+    return profile, fingerprint, public, keys
 
 
 def _front(magic: bytes, header: dict[str, Any]) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    return _PREFIX.pack(magic, _VERSION, len(text)) + text
+    return _PREFIX.pack(magic, _VERSIONS[magic], len(text)) + text
 
 
 def _split(content: bytes, magic: bytes, what: str) -> tuple[dict[str, Any], bytes, bytes]:
     if len(content) < _PREFIX.size or content[: len(magic)] != magic:
         raise CiphertextError(f"these bytes are not {what}", hint="pass the file that save() wrote")
     _, version, size = _PREFIX.unpack_from(content)
-    if version != _VERSION:
+    if version != _VERSIONS[magic]:
         raise CiphertextError(
-            f"{what} has format version {version}; this kit reads version {_VERSION}",
+            f"{what} has format version {version}; this kit reads version {_VERSIONS[magic]}",
             hint="write it again with this version of the kit",
         )
     end = _PREFIX.size + size

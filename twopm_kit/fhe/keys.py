@@ -2,18 +2,19 @@
 
 import html
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import tenseal.sealapi as seal
 
-from twopm_kit.errors import CiphertextError, SecretRefused, WrongKey
-from twopm_kit.fhe.container import ColumnHeader
+from twopm_kit.errors import CiphertextError, WrongKey
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine, engine_for, guard_fork, seal_words
-from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, QueryLedger, flood_values, plan_flood
+from twopm_kit.fhe.evaluation import EvaluationKeys, make_keys
+from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, QueryLedger, flood_values
 from twopm_kit.fhe.frames import Chunk, EncryptedFrame, encrypt_table, rescale_noise, same_key
 from twopm_kit.fhe.keyfile import (
     SecretBundle,
@@ -24,19 +25,23 @@ from twopm_kit.fhe.keyfile import (
     seal_secret,
     unpack_public,
 )
+from twopm_kit.fhe.layouts import COLUMNS, Layout
+from twopm_kit.fhe.opening import plan_floods, read_values
 from twopm_kit.fhe.profiles import PROFILES, Profile
 from twopm_kit.fhe.seal_io import check_foreign, dump, load_into, read_file, write_atomic
-from twopm_kit.fhe.tables import Bounds, Data, check_table, rebuild
+from twopm_kit.fhe.statistics import EncryptedStatistic
+from twopm_kit.fhe.tables import Bounds, Data, Missing, check_table, rebuild
+from twopm_kit.secrecy import KeptSecret
+
+if TYPE_CHECKING:
+    from twopm_kit.fhe.parallel import Source
+    from twopm_kit.fhe.plan import Plan
 
 __all__ = ["Evaluator", "KeyHolder"]
 
-# A value this far beyond its column's bound cannot be the result of honest arithmetic under the right key.
-_GARBAGE_FACTOR: Final = 1.5
-_GARBAGE_NOISE: Final = 64.0
-
 
 class Evaluator:
-    """The public half: whoever has it can encrypt *for* the key holder and check whose a frame is.
+    """The public half: whoever has it can encrypt *for* the key holder, multiply and rotate ciphertexts.
 
     Computing on frames with plain weights needs no key at all. Nothing in here is secret.
 
@@ -46,11 +51,13 @@ class Evaluator:
         Parameters and arithmetic.
     public : bytes
         Public key as SEAL writes it.
+    keys : EvaluationKeys
+        For products and rotations.
     """
 
-    __slots__ = ("_encryptor", "_engine", "_public", "fingerprint")
+    __slots__ = ("_encryptor", "_engine", "_public", "fingerprint", "keys")
 
-    def __init__(self, engine: Engine, public: bytes) -> None:
+    def __init__(self, engine: Engine, public: bytes, keys: EvaluationKeys) -> None:
         key = seal.PublicKey()
         # two polynomials at the level above all, with the key-switching prime
         check_foreign(public, engine.max_chunk_bytes + 2 * 8 * engine.profile.degree, "a public key")
@@ -60,20 +67,30 @@ class Evaluator:
         self._engine = engine
         self._public = public
         self.fingerprint = fingerprint_of(engine.params_hash, public)
+        #: What products and rotations of ciphertexts need.
+        self.keys: Final = keys
 
     @property
     def profile(self) -> str:
         """Name of the encryption profile."""
         return self._engine.profile.name
 
-    def encrypt(self, data: Data, *, bounds: Bounds | None = None, packing: str = "real") -> EncryptedFrame:
+    def encrypt(
+        self,
+        data: Data,
+        *,
+        bounds: Bounds | None = None,
+        packing: str = "real",
+        layout: Layout = COLUMNS,
+        missing: Missing = "refuse",
+    ) -> EncryptedFrame:
         """Encrypt for the key holder; whoever encrypts cannot read it back.
 
         Ciphertexts are about twice as large as those that ``KeyHolder.encrypt`` makes. Parameters and errors
         are the same.
         """
         engine = self._engine
-        table = check_table(data, engine.profile, bounds)
+        table = check_table(data, engine.profile, bounds, missing)
 
         def encrypt(plain: Any) -> Chunk:
             guard_fork()
@@ -85,7 +102,22 @@ class Evaluator:
         # With a key-switching prime SEAL encrypts above it and divides it away: rounding is what is left.
         switching = len(engine.profile.bits) > 1
         noise = rescale_noise(engine) if switching else FRESH_NOISE * math.sqrt(4 * engine.profile.degree / 3)
-        return encrypt_table(engine, self.fingerprint, table, encrypt, packing=packing, noise=noise)
+        return encrypt_table(self, table, encrypt, packing=packing, layout=layout, noise=noise)
+
+    @property
+    def engine(self) -> Engine:
+        """Parameters and arithmetic; no key."""
+        return self._engine
+
+    def encrypt_to(self, source: "Source", path: str | Path, **options: Any) -> Path:
+        """Encrypt a table of any length into a container file, block by block; can be taken up again.
+
+        Options and errors are those of `twopm_kit.fhe.parallel.encrypt_to`: ``columns``, ``bounds``,
+        ``packing``, ``missing``, ``n_jobs``, ``progress``, ``resume``.
+        """
+        from twopm_kit.fhe.parallel import encrypt_to
+
+        return encrypt_to(self, source, path, **options)
 
     def check(self, enc: EncryptedFrame) -> EncryptedFrame:
         """Return the frame when it is under this key.
@@ -99,8 +131,8 @@ class Evaluator:
         return enc
 
     def to_bytes(self) -> bytes:
-        """Public bundle: profile, parameters hash, fingerprint, public key."""
-        return pack_public(self.profile, self._engine.params_hash, self._public)
+        """Public bundle: profile, parameters hash, fingerprint, public key, evaluation keys."""
+        return pack_public(self.profile, self._engine.params_hash, self._public, self.keys.to_bytes())
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Evaluator":
@@ -111,8 +143,9 @@ class Evaluator:
         CiphertextError
             Damaged, changed, of another version, or not what its fingerprint says.
         """
-        profile, fingerprint, public = unpack_public(bytes(content))
-        evaluator = cls(engine_for(profile), public)
+        profile, fingerprint, public, keys = unpack_public(bytes(content))
+        engine = engine_for(profile)
+        evaluator = cls(engine, public, EvaluationKeys.from_bytes(engine, keys))
         same_key(evaluator.fingerprint, fingerprint, "reading a public key bundle")
         return evaluator
 
@@ -128,13 +161,16 @@ class Evaluator:
         return cls.from_bytes(read_file(Path(path), "a public key bundle"))
 
     def __repr__(self) -> str:
-        return f"<Evaluator profile {self.profile}, key {self.fingerprint[:8]}…: public>"
+        return (
+            f"<Evaluator profile {self.profile}, key {self.fingerprint[:8]}…, {len(self.keys.steps)} "
+            "rotations: public>"
+        )
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise CiphertextError("an Evaluator cannot be pickled or copied", hint="send .to_bytes() or a path")
 
 
-class KeyHolder:
+class KeyHolder(KeptSecret):
     """Owner of a secret key: encrypts, decrypts, and lets nobody else have the key.
 
     Make one with `generate` or `load`. It refuses to be pickled or copied and never prints the key. What
@@ -154,11 +190,15 @@ class KeyHolder:
     made-up ciphertexts to be opened is not covered, so open only what comes from computations that you know.
     """
 
+    _holds = "a secret key"
+    _instead = "give .evaluator() to others, or keep the key with .save(path, passphrase)"
+
     __slots__ = (
         "__weakref__",
         "_decryptor",
         "_encryptor",
         "_engine",
+        "_evaluators",
         "_public",
         "_secret",
         "fingerprint",
@@ -169,6 +209,7 @@ class KeyHolder:
         self._engine = engine
         self._secret = secret
         self._public = public
+        self._evaluators: dict[frozenset[int], Evaluator] = {}
         self._encryptor = seal.Encryptor(engine.context, secret)
         self._decryptor = seal.Decryptor(engine.context, secret)
         self.fingerprint = fingerprint_of(engine.params_hash, public)
@@ -209,25 +250,55 @@ class KeyHolder:
         """Parameters and arithmetic; no key."""
         return self._engine
 
-    def evaluator(self) -> Evaluator:
-        """Make the public half, to give to others."""
+    def evaluator(self, rotations: Iterable[int] = ()) -> Evaluator:
+        """Make the public half, to give to others.
+
+        Parameters
+        ----------
+        rotations : iterable of int
+            Slots to rotate by, that there shall be keys for: a network's plan names its own
+            (``net.plan.rotations``). Each key has some hundred kilobytes.
+        """
         guard_fork()
-        return Evaluator(self._engine, self._public)
+        steps = frozenset(int(step) % self._engine.slots for step in rotations)
+        if steps not in self._evaluators:
+            keys = make_keys(self._engine, self._secret, steps)
+            self._evaluators[steps] = Evaluator(self._engine, self._public, keys)
+        return self._evaluators[steps]
 
     # Encrypting ------------------------------------------------------------------------------------------
 
-    def encrypt(self, data: Data, *, bounds: Bounds | None = None, packing: str = "real") -> EncryptedFrame:
+    def encrypt(
+        self,
+        data: Data,
+        *,
+        bounds: Bounds | None = None,
+        packing: str = "real",
+        layout: Layout = COLUMNS,
+        plan: "Plan | None" = None,
+        missing: Missing = "refuse",
+    ) -> EncryptedFrame:
         """Encrypt a table: one feature a ciphertext, rows in the slots. The index is not kept.
 
         Parameters
         ----------
         data : pandas.DataFrame, or array-like of shape (n, d) or (n,)
-            Numbers or booleans, finite.
+            Numbers, booleans, and in a frame text or categories, which become one column of 0 and 1 for
+            each category (at most 64, public). Whole numbers, truth values and categories come back as such.
         bounds : float or mapping of column name to float, optional
             Public upper limits of the absolute values. Without them each column gets the next power of 16,
             which tells a server the size class of its largest value and nothing else.
         packing : str
             "complex" puts two rows into a slot, which halves bytes and time of linear work on many rows.
+        layout : Layout
+            Where values sit: columns are for many rows; blocks, all features of a few rows in one
+            ciphertext, for answers without delay.
+        plan : Plan, optional
+            What is to be computed (``net.plan_for(rows)``): gives the layout, and the frame's evaluator
+            gets the rotation keys that it needs.
+        missing : str or sequence of str
+            "mask" takes missing values and encrypts, beside each column whose dtype can have any, which are
+            there; names do so for these columns only.
 
         Returns
         -------
@@ -237,28 +308,54 @@ class KeyHolder:
         Raises
         ------
         SchemaError
-            Empty, not numeric, NaN or infinite, or beyond the range: names column, row and limit. Nothing has
-            been encrypted then.
+            Empty, neither numbers nor categories, missing or infinite, or beyond the range: names column, row
+            and limit. Nothing has been encrypted then.
         """
         guard_fork()
-        table = check_table(data, self._engine.profile, bounds)
+        table = check_table(data, self._engine.profile, bounds, missing)
 
         def encrypt(plain: Any) -> Chunk:
             with seal_words("encrypting"):
                 return Chunk(content=dump(self._encryptor.encrypt_symmetric(plain)))
 
-        return encrypt_table(self._engine, self.fingerprint, table, encrypt, packing=packing)
+        evaluator = self.evaluator(plan.rotations if plan else ())
+        where = plan.layout if plan else layout
+        return encrypt_table(evaluator, table, encrypt, packing=packing, layout=where)
+
+    def encrypt_to(self, source: "Source", path: str | Path, **options: Any) -> Path:
+        """Encrypt a table of any length into a container file, block by block; can be taken up again.
+
+        Options and errors are those of `twopm_kit.fhe.parallel.encrypt_to`: ``columns``, ``bounds``,
+        ``packing``, ``missing``, ``n_jobs``, ``progress``, ``resume``.
+        """
+        from twopm_kit.fhe.parallel import encrypt_to
+
+        return encrypt_to(self, source, path, **options)
 
     # Decrypting ------------------------------------------------------------------------------------------
 
+    @overload
     def decrypt(
-        self, enc: EncryptedFrame, *, flood: bool = True, precision: float = DEFAULT_PRECISION
-    ) -> pd.DataFrame | npt.NDArray[np.float64]:
-        """Values of a frame: safe to show when flooded, which is the default.
+        self, enc: EncryptedFrame, *, flood: bool = ..., precision: float = ...
+    ) -> pd.DataFrame | npt.NDArray[np.float64]: ...
+
+    @overload
+    def decrypt(
+        self, enc: EncryptedStatistic, *, flood: bool = ..., precision: float = ...
+    ) -> pd.DataFrame | pd.Series: ...
+
+    def decrypt(
+        self,
+        enc: EncryptedFrame | EncryptedStatistic,
+        *,
+        flood: bool = True,
+        precision: float = DEFAULT_PRECISION,
+    ) -> pd.DataFrame | pd.Series | npt.NDArray[np.float64]:
+        """Values of a frame or a statistic: safe to show when flooded, which is the default.
 
         Parameters
         ----------
-        enc : EncryptedFrame
+        enc : EncryptedFrame or EncryptedStatistic
             Under this key.
         flood : bool
             False gives the full precision, **for the key owner's eyes only**: shown to anybody, it gives the
@@ -269,7 +366,7 @@ class KeyHolder:
         Returns
         -------
         pandas.DataFrame or ndarray of float64, shape (n, d)
-            A frame when a frame was encrypted, else an array.
+            A frame when a frame was encrypted, else an array; of a statistic what pandas would give.
 
         Raises
         ------
@@ -281,23 +378,37 @@ class KeyHolder:
             The ledger has no openings left.
         """
         guard_fork()
+        if isinstance(enc, EncryptedStatistic):
+            opened = None if enc.sums is None else self._values(enc.sums, flood, precision)
+            return enc.finish(*(opened or (None,)))
         if not isinstance(enc, EncryptedFrame):
             raise CiphertextError(
                 f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
                 hint="read files with EncryptedFrame.load(path)",
             )
+        whole = enc.unfolded()
+        values, errors = self._values(whole, flood, precision)
+        return rebuild(tuple(whole.columns), values, enc.source, tuple(whole.kinds.values()), errors)
+
+    def _values(
+        self, enc: EncryptedFrame, flood: bool, precision: float
+    ) -> tuple[npt.NDArray[np.float64], tuple[float, ...]]:
+        """Values of every column, and the largest error of each."""
         same_key(self.fingerprint, enc.fingerprint, "decrypting")
-        floods = [
-            plan_flood(self._engine, h.scale, self._noise(enc, h), precision, self.ledger.budget)
-            for h in enc.heads
-        ]
+        floods = plan_floods(enc, precision, self.ledger.budget)
         if flood:
             self.ledger.charge(enc.n_ciphertexts)
-        values = np.empty(enc.shape)
-        for j, (head, plan) in enumerate(zip(enc.heads, floods, strict=True)):
-            column = self._open_column(enc, head)
-            values[:, j] = flood_values(column, plan) if flood else column
-        return rebuild(tuple(enc.columns), values, enc.source)
+        values = read_values(enc, self._open_cipher)
+        if flood:
+            for j, plan in enumerate(floods):
+                values[:, j] = flood_values(values[:, j], plan)
+        return values, tuple(plan.error for plan in floods)
+
+    def _open_cipher(self, cipher: Any) -> Any:
+        plain = seal.Plaintext()
+        with seal_words("decrypting"):
+            self._decryptor.decrypt(cipher, plain)
+        return plain
 
     def open_for_others(
         self, enc: EncryptedFrame, *, precision: float = DEFAULT_PRECISION
@@ -316,38 +427,10 @@ class KeyHolder:
             budget (see `twopm_kit.fhe.flooding.Flood`).
         """
         same_key(self.fingerprint, enc.fingerprint, "reporting on a frame")
-        plans = [
-            plan_flood(self._engine, h.scale, self._noise(enc, h), precision, self.ledger.budget)
-            for h in enc.heads
-        ]
+        plans = plan_floods(enc, precision, self.ledger.budget)
         rows = [(p.std, p.error, round(p.ratio_bits, 1), round(p.statistical_bits, 1)) for p in plans]
         names = ["noise (std)", "largest error", "noise / error (bits)", "proof (bits)"]
         return pd.DataFrame(rows, columns=names, index=pd.Index(enc.columns, name="column"))
-
-    def _noise(self, enc: EncryptedFrame, head: ColumnHeader) -> float:
-        # The header is someone else's word: below the highest level, rounding alone gives this much.
-        computed = enc.level < self._engine.profile.levels
-        return max(head.noise, rescale_noise(self._engine) if computed else FRESH_NOISE)
-
-    def _open_column(self, enc: EncryptedFrame, head: ColumnHeader) -> npt.NDArray[np.float64]:
-        parts = []
-        limit = (
-            _GARBAGE_FACTOR * head.bound
-            + _GARBAGE_NOISE * head.noise * math.sqrt(self._engine.slots) / head.scale
-        )
-        for cipher in enc.ciphers(head.name):
-            plain = seal.Plaintext()
-            with seal_words(f"decrypting column {head.name!r}"):
-                self._decryptor.decrypt(cipher, plain)
-                slots = np.array(self._engine.encoder.decode_complex(plain), dtype=np.complex128)
-            real, imaginary = slots.real, slots.imag
-            if float(np.abs(real).max()) > limit or float(np.abs(imaginary).max()) > limit:
-                raise CiphertextError(
-                    f"column {head.name!r} opens to values far beyond its bound of {head.bound:g}",
-                    hint="get the frame again: it is damaged, or under another key than its header says",
-                )
-            parts += [real, imaginary] if enc.packing == "complex" else [real]
-        return np.concatenate(parts)[: enc.n_rows]
 
     # Keeping ---------------------------------------------------------------------------------------------
 
@@ -406,25 +489,7 @@ class KeyHolder:
         holder.ledger.keep_at(_ledger_path(source), holder.fingerprint)
         return holder
 
-    # Refusing --------------------------------------------------------------------------------------------
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise SecretRefused(
-            "a KeyHolder holds a secret key and cannot be pickled or copied",
-            hint="give .evaluator() to others, or keep the key with .save(path, passphrase)",
-        )
-
-    def __reduce__(self) -> NoReturn:
-        self.__reduce_ex__(2)
-
-    def __getstate__(self) -> NoReturn:
-        self.__reduce_ex__(2)
-
-    def __copy__(self) -> NoReturn:
-        self.__reduce_ex__(2)
-
-    def __deepcopy__(self, memo: Any) -> NoReturn:
-        self.__reduce_ex__(2)
+    # Showing ---------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         return f"<KeyHolder profile {self.profile}, key {self.fingerprint[:8]}…: keep it to yourself>"

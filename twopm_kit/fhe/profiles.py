@@ -152,10 +152,19 @@ class Profile:
             bound *= 16.0
         return min(bound, self.max_value)
 
-    def fresh_scale_bits(self, bound: float) -> int:
-        """log2 of the scale for a column with values up to ``bound``, so that bound · scale <= q0/4."""
+    def fresh_scale_bits(self, bound: float, blocks: int = 1) -> int:
+        """log2 of the scale for a column with values up to ``bound`` in some blocks of rows.
+
+        So that bound · scale <= q0/4, and, down to the smallest scale, so that the sum over all blocks of a
+        product of two such columns fits into all primes, with two bits to spare, or one where there are many.
+        """
         wide = max(0, _ceil_log2(bound))
-        return min(self.scale_bits, self.bits[0] - 2 - self.headroom_bits - wide)
+        single = self.bits[0] - 2 - self.headroom_bits - wide
+        if self.levels < 1:
+            return min(self.scale_bits, single)
+        spare = max(3, _ceil_log2(float(blocks)) + 1)
+        product = (sum(self.bits[: self.levels + 1]) - 1 - spare) // 2 - wide
+        return min(self.scale_bits, single, max(product, self.min_scale_bits))
 
 
 def _ceil_log2(value: float) -> int:
@@ -235,8 +244,13 @@ class ProfileTable(Mapping[str, Profile]):
 
 PROFILES: Final = ProfileTable(
     Profile("agg", 4096, (50,), 36, 24, 6, "sums of many parties"),
-    Profile("linear", 8192, (60, 40, 60), 50, 30, 0, "linear and logistic inference, second moments"),
-    Profile("train", 8192, (48, 29, 29, 29, 29, 50), 29, 29, 0, "a training step, one hidden square layer"),
+    Profile("linear", 8192, (60, 40, 60), 44, 30, 0, "linear and logistic inference, second moments"),
+    # three levels with much room over the scale: hidden values and their squares are larger than inputs
+    Profile("mlp", 8192, (48, 32, 32, 32, 48), 32, 32, 0, "one hidden square layer, many rows"),
+    # two levels for products of bits up to depth 4, one for the digits of leaf values
+    Profile("trees", 8192, (48, 39, 39, 39, 49), 39, 39, 0, "trees of depth up to 4, on encrypted bits"),
+    # the opened sums of a gradient carry 1024 times the noise of fresh columns: 32 bits keep weights to 1e-5
+    Profile("train", 8192, (43, 32, 32, 32, 32, 43), 32, 32, 0, "a training step, one hidden square layer"),
     Profile(
         "cnn", 8192, (37, 28, 28, 28, 28, 28, 37), 28, 28, 0, "convolution, square, dense, square, dense"
     ),

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from twopm_kit.errors import ProtocolError, TamperedMessage
 from twopm_kit.secagg.context import RoundContext, party_name
 from twopm_kit.secagg.masks import derive
-from twopm_kit.secagg.secrecy import KeptSecret
+from twopm_kit.secrecy import KeptSecret
 
 __all__ = ["BOX_OVERHEAD", "PUBLIC_BYTES", "BoxKey", "check_public_key", "open_box", "seal"]
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from twopm_kit.errors import ProtocolError
 from twopm_kit.secagg.field import LIMBS, MAX_TERMS, WIDE_LIMBS, Limbs, Reducer
-from twopm_kit.secagg.secrecy import KeptSecret
+from twopm_kit.secrecy import KeptSecret
 
 __all__ = ["MaskKey", "add_masks", "derive", "expand", "pair_key", "self_key"]
 

@@ -21,8 +21,8 @@ from twopm_kit.secagg.commitments import (
     share_digest,
 )
 from twopm_kit.secagg.context import ADDRESS_BYTES, ByParty, party_id, party_name
-from twopm_kit.secagg.secrecy import KeptSecret
 from twopm_kit.secagg.shares import SHARE_BYTES, share_value
+from twopm_kit.secrecy import KeptSecret
 
 __all__ = [
     "BOX_BYTES",

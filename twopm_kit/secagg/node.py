@@ -26,9 +26,9 @@ from twopm_kit.secagg.messages import (
     by_party,
 )
 from twopm_kit.secagg.roster import Roster
-from twopm_kit.secagg.secrecy import KeptSecret, wipe
 from twopm_kit.secagg.shares import SECRET_BYTES, split
 from twopm_kit.secagg.state import open_state, seal_state
+from twopm_kit.secrecy import KeptSecret, wipe
 
 __all__ = ["NodeSession", "Stage", "usable_mask_key", "verify_share_message"]
 

@@ -27,7 +27,8 @@ def test_profile_is_within_the_tighter_table_and_accepted_by_seal(name):
 
 def test_table_shows_every_profile():
     table = fhe.PROFILES.describe()
-    assert list(table.index) == list(fhe.PROFILES) == ["agg", "linear", "train", "cnn", "deep"]
+    names = ["agg", "linear", "mlp", "trees", "train", "cnn", "deep"]
+    assert list(table.index) == list(fhe.PROFILES) == names
     assert table.loc["linear", "levels"] == 1
     assert "<script" not in fhe.PROFILES._repr_html_()
     assert "linear" in repr(fhe.PROFILES)

@@ -1,0 +1,1 @@
+"""Torch networks on ciphertexts: traced into affine maps and polynomials, planned, then run encrypted."""
