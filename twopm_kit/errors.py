@@ -49,6 +49,7 @@ __all__ = [
     "TamperedMessage",
     "TaskError",
     "TooFewSurvivors",
+    "TrainingDiverged",
     "TwoPMError",
     "UnknownContract",
     "UnknownDataset",
@@ -256,6 +257,10 @@ class ModuleRefused(FHEError, ValueError):
 
 class CommitteeError(FHEError, ValueError):
     """A partial opening is missing, doubled, foreign or changed: ask the member that the message names."""
+
+
+class TrainingDiverged(FHEError):
+    """Scores leave the range of the model's polynomial: take smaller steps, or a wider interval."""
 
 
 class ForkRefused(FHEError):

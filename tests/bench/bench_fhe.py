@@ -1,21 +1,19 @@
 """Logistic inference on encrypted rows, beside the usual one-ciphertext-a-row code on the same rows.
 
-Run as a script: prints one table. One process, one thread; the seed is fixed; rows are the breast-cancer
-table repeated. "end to end" is encrypt, save, load, compute, save, load, decrypt.
+Run as a script: prints two tables. One process, one thread; the seed is fixed; rows are the breast-cancer
+table repeated. "end to end" is encrypt, save, load, compute, save, load, decrypt. "bytes up a row" are those
+of the saved file: complex packing puts two rows into a slot.
 """
 
-import os
-import platform
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pandas as pd
 import tenseal
+from report import at_least, at_most, bars, compare, machine, show
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression as Clear
 from sklearn.preprocessing import StandardScaler
@@ -25,12 +23,6 @@ from twopm_kit import fhe
 SEED = 7
 REPEATS = 7
 TUTORIAL_ROWS = 24
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def task(rows: int):
@@ -103,19 +95,21 @@ def row_of(name: str, rows: int, compute: float, whole: float, sent: int, error:
 
 
 def main() -> None:
-    table = pd.DataFrame(
-        [tutorial(TUTORIAL_ROWS), columns(569, "real"), columns(4096, "real"), columns(8192, "complex")]
-    ).set_index("code")
-    for what in ("compute", "end to end"):
-        table[f"{what} ×"] = table[f"{what} rows/s"] / table[f"{what} rows/s"].iloc[0]
-    print(f"{processor()}, {os.cpu_count()} cores seen, one thread used; Python {platform.python_version()}")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tenseal", "numpy", "twopm-kit"))
-    print(f"{versions}, seed {SEED}")
-    shown = table.copy()
-    for name in shown.columns:
-        digits = "{:.1e}" if name == "largest error" else "{:,.0f}"
-        shown[name] = shown[name].map(digits.format)
-    print(shown.T.to_string())
+    """Print the tables, with the machine, versions and the seed."""
+    machine("tenseal", "scikit-learn", "numpy", "twopm-kit", seed=SEED, threads=1)
+    rows = [tutorial(TUTORIAL_ROWS), columns(569, "real"), columns(4096, "real"), columns(8192, "complex")]
+    compare(rows, "compute rows/s", "end to end rows/s", "bytes up a row")
+    show(rows, "logistic regression, 30 features")
+    for full in rows[2:]:
+        bars(
+            [
+                at_least("compute", full["compute rows/s, ×"], 5000, "×"),
+                at_least("end to end", full["end to end rows/s, ×"], 800, "×"),
+                at_most("up, a row", full["bytes up a row"] / 1e3, 0.5, "KB"),
+                at_most("largest error", full["largest error"], 1e-6),
+            ],
+            f"{full['code']}, full slots",
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Encrypted networks beside the operators that TenSEAL's tutorials use, on the same images in the same run.
 
-Run as a script: prints two tables. One process; torch and the linear algebra library use one thread; seeds
-are fixed. The digits network is conv 4@3×3, square, dense 32, square, dense 10; the wide one is 784-128-10
-with a square, on the same digits enlarged to 28×28. "compute" is the median of what the server does, "first"
-its first run, which also reads the ciphertexts and encodes the weights.
+Run as a script: prints two tables and the bars. One process; torch and the linear algebra library use one
+thread; seeds are fixed. The digits network is conv 4@3×3, square, dense 32, square, dense 10; the wide one is
+784-128-10 with a square, on the same digits enlarged to 28×28. "compute" is the median of what the server
+does, "first" its first run, which also reads the ciphertexts and encodes the weights.
 """
 
 import os
@@ -11,18 +11,15 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import platform
 import resource
 import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pandas as pd
 import tenseal
 import torch
+from report import at_least, at_most, bars, compare, machine, show
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
@@ -75,7 +72,7 @@ def row_of(name: str, images: int, compute: float, sent: int, opened: np.ndarray
         "images/s": images / compute,
         "bytes up an image": sent / images,
         "error / largest logit": np.abs(opened - clear).max() / np.abs(clear).max(),
-        "same answer": (opened.argmax(1) == clear.argmax(1)).mean(),
+        "same answer": f"{(opened.argmax(1) == clear.argmax(1)).sum():,} of {len(clear):,}",
         **more,
     }
 
@@ -142,48 +139,25 @@ def in_clear(module: nn.Module, x: np.ndarray) -> np.ndarray:
         return module(torch.tensor(x, dtype=torch.float32)).numpy()
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    table = pd.DataFrame(rows).set_index("code")
-    shown = table.astype(object)
-    for name in table.columns:
-        small = name.endswith(" s") or "error" in name
-        digits = "{:.2e}" if "error" in name else "{:,.3f}" if small or name == "same answer" else "{:,.0f}"
-        shown[name] = table[name].map(
-            lambda value, digits=digits: "–" if pd.isna(value) else digits.format(value)
-        )
-    print(shown.T.to_string(), "\n")
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     x, y = load_digits(return_X_y=True)
     x = x / 16.0
     train, test, labels, answers = train_test_split(x, y, test_size=0.3, random_state=SEED, stratify=y)
-    print(f"{processor()}, {os.cpu_count()} cores seen, one thread used; Python {platform.python_version()}")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tenseal", "torch", "numpy", "twopm-kit"))
-    print(f"{versions}, seed {SEED}\n")
+    machine("tenseal", "torch", "numpy", "twopm-kit", seed=SEED, threads=1)
 
     small = trained(Convolution(), train, labels)
     net, clear = compiled(small, calibration=train), in_clear(small, test)
     print(f"digits network, {(clear.argmax(1) == answers).mean():.1%} right in clear, profile {net.profile}")
     many = np.resize(test, (4096, 64))
-    base = tutorial(small, test[:TUTORIAL_IMAGES], clear[:TUTORIAL_IMAGES])
     rows = [
-        base,
+        tutorial(small, test[:TUTORIAL_IMAGES], clear[:TUTORIAL_IMAGES]),
         ours("twopm_kit, one image", net, test[:1], clear[:1], REPEATS),
         ours("twopm_kit, blocks of 16", net, test[:16], clear[:16], REPEATS),
         ours("twopm_kit, columns", net, many, np.resize(clear, (4096, 10)), 3),
     ]
-    for row in rows:
-        row["times TenSEAL, images/s"] = row["images/s"] / base["images/s"]
-    show(rows)
+    show(compare(rows, "images/s"))
 
     def enlarged(images: np.ndarray) -> np.ndarray:
         large = np.kron(images.reshape(-1, 8, 8), np.ones((1, 3, 3)))
@@ -195,11 +169,21 @@ def main() -> None:
     clear = in_clear(wide, images)
     right = (clear.argmax(1) == np.resize(answers, WIDE_IMAGES)).mean()
     print(f"wide network 784-128-10, {right:.1%} right in clear, profile {net.profile}")
-    rows = [
+    wides = [
         ours("twopm_kit, one image", net, images[:1], clear[:1], REPEATS),
         ours("twopm_kit, 1,000 images", net, images, clear, 2),
     ]
-    show(rows)
+    show(wides)
+    _, one, _, batched = rows
+    bars(
+        [
+            at_most("digits, one image", one["compute s"], 0.4, "s"),
+            at_least("digits, one image, beside TenSEAL", one["images/s, ×"], 6, "×"),
+            at_least("digits, batched", batched["images/s"], 500, "images/s"),
+            at_most("digits, error / largest logit", max(r["error / largest logit"] for r in rows[1:]), 1e-4),
+            at_most("784-128-10, 1,000 images", wides[1]["compute s"], 90, "s"),
+        ]
+    )
     print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
 
 

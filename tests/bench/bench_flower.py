@@ -12,7 +12,6 @@ flower/their_round.py says what exactly is counted of Flower.
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
+from report import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent / "flower"
@@ -29,12 +29,6 @@ SEED = 7
 CLIP, VALUE_BITS = 8.0, 16
 STEP = 2 * CLIP / 2**VALUE_BITS
 MEMORY = 2**30
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def environment() -> Path:
@@ -133,9 +127,7 @@ def main() -> None:
         small.limit("its peak memory", "peak", "GiB", MEMORY, 1.5),
     ]
     ours, theirs = plain.ours[0], plain.theirs[0]
-    print(
-        f"{processor()}, {os.cpu_count()} cores seen, {platform.system()} {platform.release()}; seed {SEED}"
-    )
+    machine(seed=SEED)
     for side in (ours, theirs):
         libraries = ", ".join(f"{name} {version}" for name, version in side["versions"].items())
         print(f"Python {side['python']}: {libraries}")

@@ -7,11 +7,10 @@ transactions are ``share``, ``submit`` or ``commit``, ``open_shares`` and ``atte
 what the messages commit to makes no difference to their price.
 """
 
-import platform
 import secrets
-from importlib.metadata import version
 
 from eth_hash.auto import keccak
+from report import at_most, bars, fact, machine
 
 from twopm_kit import chain, kzg
 from twopm_kit.display import table
@@ -137,8 +136,7 @@ def measure(mode, nodes, rounds=2):
 
 def main():
     """Print the tables, with the machine, versions and whether each bar is met."""
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
-    print(", ".join(f"{name} {version(name)}" for name in ("py-evm", "vyper", "ckzg")))
+    machine("py-evm", "vyper", "ckzg")
     committed = []
     for nodes in (3, 9, 27):
         rows, meter = measure("kzg", nodes)
@@ -146,13 +144,23 @@ def main():
     print(table(committed, caption="commit mode (KZG): the bars"))
     extremes = [row[name] for row in committed for name in ("a node, least", "a node, most")]
     spread = max(extremes) / min(extremes) - 1
-    print(f"a node at most {max(extremes):,} gas (bar {OWN_BAR:,}): {max(extremes) <= OWN_BAR}")
-    print(f"nodes differ by {spread:.2%} at 3, 9 and 27 (bar {SPREAD_BAR:.0%}): {spread <= SPREAD_BAR}")
-    within = all(row["everybody else"] <= row["bar of the others"] for row in committed)
-    print(f"everybody else within {OTHERS_BAR:,} + {OTHERS_PER_NODE:,} a node: {within}")
+    tightest = max(committed, key=lambda row: row["everybody else"] / row["bar of the others"])
     [large], _ = measure("kzg", 100, rounds=1)
-    drawn = large["others: open_round"]
-    print(f"open_round of 100 nodes: {drawn:,} gas (bar {TRANSACTION_BAR:,}): {drawn <= TRANSACTION_BAR}")
+    bars(
+        [
+            at_most("a node, at most", max(extremes), OWN_BAR, "gas"),
+            fact(
+                "nodes differ, at 3, 9 and 27", f"{spread:.2%}", f"≤ {SPREAD_BAR:.0%}", spread <= SPREAD_BAR
+            ),
+            at_most(
+                f"everybody else, {tightest['nodes']} nodes, where it is tightest",
+                tightest["everybody else"],
+                tightest["bar of the others"],
+                "gas",
+            ),
+            at_most("open_round of 100 nodes", large["others: open_round"], TRANSACTION_BAR, "gas"),
+        ]
+    )
     others = [row for mode in ("direct", "hash", "blob") for row in measure(mode, 9)[0]]
     print(table([*others, large], caption="the other modes, and a hundred nodes"))
     print(f"once: deploy {meter.deployment:,}, register {meter.register:,}, join {meter.join:,}")

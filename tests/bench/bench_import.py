@@ -4,6 +4,8 @@ import statistics
 import subprocess
 import sys
 
+from report import at_most, bars, fact, machine
+
 CODE = "import time; t = time.perf_counter(); import twopm_kit{room}; print(time.perf_counter() - t)"
 BUDGET = 0.3
 REPEATS = 7
@@ -20,5 +22,6 @@ def seconds(room: str) -> float:
 
 
 if __name__ == "__main__":
-    print(f"import twopm_kit            {seconds(''):.3f} s   (budget {BUDGET} s)")
-    print(f"import twopm_kit.notebook   {seconds('.notebook'):.3f} s")
+    machine("twopm-kit")
+    notebook = fact("import twopm_kit.notebook", f"{seconds('.notebook'):.3f} s")
+    bars([at_most("import twopm_kit", seconds(""), BUDGET, "s"), notebook])

@@ -4,16 +4,13 @@ First the kit beside bare ckzg on the same bytes, alternating in one run: 32,768
 the whole message of a masked vector, as its sender makes it and as everybody else checks it.
 """
 
-import os
-import platform
 import secrets
-import sys
 import time
-from importlib.metadata import version
 from statistics import median
 
 import ckzg
 import numpy as np
+from report import machine
 
 from twopm_kit import kzg
 from twopm_kit.secagg import RoundContext
@@ -93,11 +90,9 @@ def message_table():
 
 def main():
     """Print the tables."""
-    print(f"machine   {platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("ckzg", "numpy", "pycryptodome"))
-    print(f"versions  Python {sys.version.split()[0]}, {libraries}")
+    machine("ckzg", "numpy", "pycryptodome")
     _, loading = timed(kzg.trusted_setup)
-    print(f"set-up    {loading:,.0f} ms, once a process")
+    print(f"set-up {loading:,.0f} ms, once a process")
     print()
     commit_table()
     print()

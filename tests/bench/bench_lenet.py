@@ -4,17 +4,15 @@ Ten nodes, ten rounds, 43,102 parameters, a node that drops out in most rounds a
 ``python tests/bench/bench_lenet.py``.
 """
 
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from report import at_least, at_most, bars, fact, machine
 
 from twopm_kit import chain, datasets
-from twopm_kit.display import table
 from twopm_kit.federated import LocalNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -33,10 +31,10 @@ def largest(one, other):
 
 def main():
     """Print the table, with the machine, versions and the seed."""
+    machine("torch", "web3", "py-evm", "ckzg", "numpy", seed=SEED)
     torch.set_num_threads(1)
     train, test = datasets.split(datasets.load("digits"), test=0.2, label="target", seed=SEED)
     frames = datasets.partition(train, NODES, scheme="dirichlet", alpha=10.0, label="target", seed=SEED)
-    rows = []
     with chain.connect("embedded") as connection:
         network = LocalNetwork(frames, connection)
         start = time.perf_counter()
@@ -49,19 +47,19 @@ def main():
     reached, wanted = accuracy(masked, test), accuracy(clear, test)
     steps = largest(one.state, one_clear.state) / Digits(1).config().step
     done = sum(record.status == "done" for record in masked.rounds)
-    for what, figure, bar, holds in (
-        ("seconds, masked on the embedded chain", f"{seconds:.1f}", f"≤ {SECONDS}", seconds <= SECONDS),
-        ("seconds, in clear", f"{plain:.1f}", "", True),
-        ("accuracy, masked", f"{reached:.4f}", f"≥ {ACCURACY}", reached >= ACCURACY),
-        ("accuracy, in clear", f"{wanted:.4f}", f"within {GAP}", abs(reached - wanted) <= GAP),
-        ("one round: largest difference in steps", f"{steps:.3f}", "< 1", steps < 1),
-        ("rounds done", f"{done} of {ROUNDS}", f"{ROUNDS}", done == ROUNDS),
-        ("gas of all, a round", f"{int(masked.history['gas'].mean()):,}", "", True),
-    ):
-        rows.append({"what": what, "measured": figure, "bar": bar, "holds": "yes" if holds else "NO"})
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, seed {SEED}")
-    print(", ".join(f"{name} {version(name)}" for name in ("torch", "web3", "py-evm", "ckzg", "numpy")))
-    print(table(rows, caption=f"LeNet, 43,102 parameters, {NODES} nodes, {ROUNDS} rounds, drop-outs"))
+    gap = abs(reached - wanted)
+    bars(
+        [
+            at_most("masked, on the embedded chain", seconds, SECONDS, "s"),
+            fact("in clear", f"{plain:.1f} s"),
+            at_least("accuracy, masked", reached, ACCURACY),
+            fact("accuracy, in clear", f"{wanted:.4f}", f"within {GAP}", gap <= GAP),
+            fact("one round: largest difference in steps", f"{steps:.3f}", "< 1", steps < 1),
+            fact("rounds done", f"{done} of {ROUNDS}", ROUNDS, done == ROUNDS),
+            fact("gas of all, a round", int(masked.history["gas"].mean())),
+        ],
+        f"LeNet, 43,102 parameters, {NODES} nodes, {ROUNDS} rounds, drop-outs",
+    )
 
 
 def _lost(result, number):

@@ -4,11 +4,10 @@ Each row runs the same logistic regression twice, through the chain with masks a
 and shows the seconds of both and the gas of one node and of everybody else.
 """
 
-import platform
 import time
-from importlib.metadata import version
 
 import numpy as np
+from report import machine
 
 from twopm_kit import chain, datasets
 from twopm_kit.display import table
@@ -48,11 +47,8 @@ def measure(nodes, target):
 
 def main():
     """Print the table, with the machine, versions and the seed."""
+    machine("web3", "py-evm", "vyper", "numpy", "cryptography", seed=SEED)
     rows = [measure(nodes, target) for target in ("embedded", "anvil") for nodes in (3, 5, 9)]
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, seed {SEED}")
-    print(
-        ", ".join(f"{name} {version(name)}" for name in ("web3", "py-evm", "vyper", "numpy", "cryptography"))
-    )
     print(table(rows, caption=f"logistic regression, 7 coefficients, {ROUNDS} rounds"))
 
 

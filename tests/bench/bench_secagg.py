@@ -5,13 +5,11 @@ Beside the client's steps stand the same number of masks alone, in the field and
 """
 
 import os
-import platform
-import sys
 import time
-from importlib.metadata import version
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from report import machine
 
 from twopm_kit.secagg import BoxKey, Encoder, NodeSession, RoundConfig, RoundContext, reconstruct_mask, total
 from twopm_kit.secagg import masks as masks_module
@@ -106,9 +104,7 @@ class OneRound:
 
 def main():
     """Print the table."""
-    print(f"machine   {platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
-    print(f"versions  Python {sys.version.split()[0]}, {libraries}; seed {SEED}")
+    machine("numpy", "cryptography", seed=SEED)
     print(f"times     milliseconds, best of {REPEATS}; receive and the two unmask columns are one run each")
     print("columns   mask: the whole of NodeSession.mask, key agreement and input checks included")
     print("          field, uint32: as many masks alone, one thread, in F_r and modulo 2^32; their ratio")

@@ -29,6 +29,7 @@ from twopm_kit.fhe.keys import Evaluator, KeyHolder
 from twopm_kit.fhe.layouts import COLUMNS, Layout
 from twopm_kit.fhe.member import Member
 from twopm_kit.fhe.models.centroids import KMeans, NearestCentroid
+from twopm_kit.fhe.models.classes import one_hot
 from twopm_kit.fhe.models.components import LDA, PCA
 from twopm_kit.fhe.models.linear import (
     LinearRegression,
@@ -78,6 +79,7 @@ __all__ = [
     "compile",
     "concat",
     "fine_tune",
+    "one_hot",
     "replace_activations",
     "slot_sums",
     "user_vector",

@@ -14,8 +14,11 @@ from twopm_kit.errors import CiphertextError, SchemaError
 from twopm_kit.fhe.columns import Column, computed, merged_kind, same_key
 from twopm_kit.fhe.container import ColumnHeader
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine
+from twopm_kit.fhe.frame_html import counted
 from twopm_kit.fhe.layouts import spread
 from twopm_kit.fhe.profiles import PROFILES
+from twopm_kit.fhe.selection import differences
+from twopm_kit.fhe.tables import plain_array
 
 if TYPE_CHECKING:
     from twopm_kit.fhe.frames import EncryptedFrame
@@ -146,7 +149,8 @@ def combine(
         opposite = theirs_of[column.head.name]
         mine, other = column.head, opposite.head
         scale = max(mine.scale, other.scale)
-        noise = math.hypot(mine.noise * scale / mine.scale, other.noise * scale / other.scale)
+        # both may hold the same ciphertexts, so their errors may point the same way
+        noise = mine.noise * scale / mine.scale + other.noise * scale / other.scale
         head = replace(mine, bound=mine.bound + other.bound, scale=scale, noise=noise)
         left.fits(head, level)
         ones = (_raised(left.engine, c, mine.scale, scale) for c in left.open(column))
@@ -202,6 +206,8 @@ def multiply(left: "EncryptedFrame", right: "EncryptedFrame") -> "EncryptedFrame
 
 def power(frame: "EncryptedFrame", exponent: object) -> "EncryptedFrame":
     """Whole power: as many levels as the exponent has binary digits, less one, rounded up."""
+    if isinstance(exponent, np.integer | np.floating | float) and float(exponent).is_integer():
+        exponent = int(exponent)
     if type(exponent) is not int or not 1 <= exponent <= _MOST_POWER:
         raise CiphertextError(
             f"the exponent {exponent!r} was passed; expected a whole number from 1 to {_MOST_POWER}",
@@ -220,6 +226,11 @@ def weigh(frame: "EncryptedFrame", weights: object) -> "EncryptedFrame":
     from twopm_kit.fhe.models.linear import LinearForm
 
     matrix, names = _weights(frame, weights)
+    if frame.layout.kind != "columns":
+        raise CiphertextError(
+            f"columns in layout {frame.layout.kind!r} were to be weighed; they share their slots there",
+            hint="encrypt in columns, the default layout",
+        )
     form = LinearForm(matrix.T, np.zeros(matrix.shape[1]), names)
     return form.apply(frame).with_padding(frame.padding)
 
@@ -237,16 +248,19 @@ def _weights(frame: "EncryptedFrame", weights: object) -> tuple[npt.NDArray[np.f
             )
         names = tuple(str(name) for name in weights.columns)
         weights = weights.set_axis(index, axis=0).loc[frame.columns].to_numpy()
-    try:
-        matrix = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.full(1, np.nan)
+    given = plain_array(weights)
+    if given.dtype.kind not in "biuf":
+        raise SchemaError(
+            f"weights of type {type(weights).__name__}, dtype {given.dtype}, were passed; expected numbers",
+            hint="pass a plain vector or matrix, a Series or a DataFrame; convert it with .astype(float)",
+        )
+    matrix = given.astype(np.float64)
     if matrix.ndim == 1:
         matrix, names = matrix.reshape(-1, 1), names or ("sum",)
     width = len(frame.columns)
     if matrix.ndim != 2 or matrix.shape[0] != width or not matrix.size or not np.isfinite(matrix).all():
         raise SchemaError(
-            f"weights of shape {np.shape(matrix)} were passed for {width} columns; expected finite numbers "
+            f"weights of shape {given.shape} were passed for {width} columns; expected finite numbers "
             f"of shape ({width},) or ({width}, k)",
             hint="pass a plain vector or matrix, a Series or a DataFrame",
         )
@@ -274,14 +288,17 @@ def matched(left: "EncryptedFrame", right: "EncryptedFrame", doing: str) -> "Enc
         frame.complete(doing)
     if len(left.columns) == len(right.columns) == 1:
         right = right.rename(left.columns)
-    mine, theirs = ((f.n_rows, f.packing, f.columns, f.layout, f.size) for f in (left, right))
-    if mine != theirs:
+    if differ := differences(left, right):
         raise CiphertextError(
-            f"{doing}: {mine[0]} rows ({mine[1]}) of {mine[2][:8]} and {theirs[0]} rows ({theirs[1]}) of "
-            f"{theirs[2][:8]}; rows, packing, layout and column names must agree",
+            f"{doing}: {'; '.join(differ)}; rows, packing and layout must agree",
+            hint="encrypt the same rows in the same way",
+        )
+    if sorted(left.columns) != sorted(right.columns):
+        raise CiphertextError(
+            f"{doing}: columns {left.columns[:8]} and {right.columns[:8]}; column names must agree",
             hint="select and .rename() columns until both have the same names",
         )
-    return right
+    return right if left.columns == right.columns else right[left.columns]
 
 
 def _joined(
@@ -354,10 +371,10 @@ def _at_scales_of(frame: "EncryptedFrame", other: "EncryptedFrame") -> "Encrypte
 def best_scale(engine: Engine, level: int, bound: float, *, most_bits: float, what: str) -> float:
     """Find the largest power of two, up to 2^most_bits, at which values up to ``bound`` fit a level."""
     room = engine.room_bits(level) - 0.4 - math.log2(max(bound, 2.0**-60))
-    bits = min(math.floor(room), math.floor(most_bits))
+    bits = min(room, most_bits)
     if bits < _SMALLEST_SCALE_BITS:
         raise _too_coarse(engine, what, bound, bits)
-    return 2.0**bits
+    return 2.0 ** math.floor(bits)
 
 
 def _too_coarse(engine: Engine, what: str, bound: float, bits: float) -> CiphertextError:
@@ -371,10 +388,10 @@ def _too_coarse(engine: Engine, what: str, bound: float, bits: float) -> Ciphert
 def exhausted(engine: Engine, level: int) -> CiphertextError:
     """Make the error for a product at level 0; it names the profiles that have more levels."""
     own = engine.profile
-    more = [f"{p.name!r} ({p.levels} levels)" for p in PROFILES.values() if p.levels > own.levels]
+    more = [f"{p.name!r} ({counted(p.levels, 'level')})" for p in PROFILES.values() if p.levels > own.levels]
     return CiphertextError(
-        f"the frame is at level {level}: profile {own.name!r} has {own.levels} level(s) and a product "
-        "needs one more",
+        f"the frame is at level {level}, and this product takes a level; profile {own.name!r} has "
+        f"{counted(own.levels, 'level')} in all",
         hint=f"encrypt with {' or '.join(more)}"
         if more
         else "merge factors so that fewer products follow each other",
@@ -410,24 +427,30 @@ def product_noise(engine: Engine, left: ColumnHeader, right: ColumnHeader) -> fl
 
 def number(value: object, relation: str) -> float:
     """Plain finite number, or a named error."""
-    if (
-        isinstance(value, (bool, np.bool_))
-        or not isinstance(value, numbers.Real)
-        or not math.isfinite(float(value))
-    ):
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()  # arrays and tensors of no dimension
+    try:
+        plain = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        result = float(value) if isinstance(value, numbers.Real) and plain else math.nan
+    except OverflowError:  # whole numbers and fractions know no limit
+        result = math.inf
+    if not math.isfinite(result):
+        several = hasattr(value, "__len__") and not isinstance(value, str | bytes)
         raise CiphertextError(
-            f"a {type(value).__name__} was {relation} an encrypted frame; expected a finite number or an "
-            "encrypted frame",
-            hint="pass an int or a float, or encrypt the other side",
+            f"{value if isinstance(value, float) else f'an object of type {type(value).__name__}'} was "
+            f"{relation} an encrypted frame; expected a finite number or an encrypted frame",
+            hint="encrypt it, or take columns one by one: kit.fhe.concat([enc[c] - mean[c] for c in enc])"
+            if several
+            else "pass an int or a float, or encrypt the other side",
         )
-    return float(value)
+    return result
 
 
 def refuse_order(frame: "EncryptedFrame", what: str) -> NoReturn:
     """Refuse what needs to compare values."""
     raise CiphertextError(
-        f"{what} of {len(frame.columns)} encrypted columns was asked for; it compares values, which "
-        "ciphertexts under CKKS cannot do",
+        f"{what} of {counted(len(frame.columns), 'encrypted column')} was asked for; it compares values, "
+        "which ciphertexts under CKKS cannot do",
         hint="use sum, mean, var, std, cov, corr or describe, or ask the key owner",
     )
 

@@ -26,10 +26,10 @@ import hmac
 import html
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Final, overload
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ from twopm_kit.fhe.joint_opening import check_set, engine_of, plan_opening
 from twopm_kit.fhe.keys import KeyHolder
 from twopm_kit.fhe.member import SEED_BYTES, Member, share_commitment
 from twopm_kit.fhe.opening import read_values
-from twopm_kit.fhe.partials import Partial, Roster, same_opening
+from twopm_kit.fhe.partials import MAX_MEMBERS, Partial, Roster, same_opening
 from twopm_kit.fhe.raw import (
     Words,
     add_mod,
@@ -58,6 +58,11 @@ from twopm_kit.fhe.tables import rebuild
 from twopm_kit.secrecy import KeptSecret
 
 __all__ = ["Committee"]
+
+#: An error that is larger than the members' noise by more than this is not theirs.
+_ESTIMATED: Final = 1.25
+
+_T = TypeVar("_T")
 
 
 class Committee(KeptSecret):
@@ -87,6 +92,7 @@ class Committee(KeptSecret):
 
     def __init__(self, roster: Roster, members: Sequence[Member] = ()) -> None:
         self._engine = engine_of(roster)
+        members = _all_of(members, Member, "committee.members, or nothing to combine only")
         strange = [m.number for m in members if m.roster.identity != roster.identity]
         if strange or len({m.number for m in members}) != len(members):
             raise CommitteeError(
@@ -129,14 +135,15 @@ class Committee(KeptSecret):
             raise CommitteeError(
                 f"a {type(holder).__name__} was passed; expected the KeyHolder", hint="pass the key's holder"
             )
+        _check_size(t, n)
         engine = holder.engine
-        draft = Roster(  # checks the numbers before anything secret is touched
+        draft = Roster(  # checks the budget before anything secret is touched
             profile=holder.profile,
             params=engine.params_hash,
             fingerprint=holder.fingerprint,
             threshold=t,
             budget=budget,
-            commitments=("0" * 64,) * (n if type(n) is int and 0 < n <= 1 << 10 else 0),
+            commitments=("0" * 64,) * n,
         )
         shares = _share(engine, secret_words(engine, holder._secret), t, n)
         seeds = {pair: os.urandom(SEED_BYTES) for pair in combinations(range(1, n + 1), 2)}
@@ -202,16 +209,11 @@ class Committee(KeptSecret):
             Frame or partial under another key.
         CommitteeError
             A partial is missing, doubled, of a stranger, for another frame or set, not the one that was
-            announced, or changed; names the member where that can be told.
+            announced, or changed; names the member where that can be told. Or the result has an error that is
+            not the members' noise.
         """
         guard_fork()
-        parts = list(partials)
-        for part in parts:
-            if not isinstance(part, Partial):
-                raise CommitteeError(
-                    f"a {type(part).__name__} was passed; expected a Partial",
-                    hint="read bytes with Partial.from_bytes",
-                )
+        parts = _all_of(partials, Partial, "a list of what the members gave; read bytes with from_bytes")
         chosen = self._agreed(parts)
         opening = plan_opening(enc, self.roster, parts[0].precision, len(chosen))
         ciphers = [cipher for cipher, _ in opening.ciphers()]
@@ -235,12 +237,21 @@ class Committee(KeptSecret):
             summed.append(plaintext_of(self._engine, opening.frame.level, float(cipher.scale), total))
         plains = iter(summed)
         try:
-            values = read_values(opening.frame, lambda _: next(plains), opening.errors)
+            values, seen = read_values(opening.frame, lambda _: next(plains), opening.errors)
         except CiphertextError as error:
             raise CommitteeError(
                 f"the partial openings of {chosen} do not add up: {error.message}",
                 hint="ask for commitments first and pass announced=, then open with another set",
             ) from None
+        for head, flood, noise in zip(enc.heads, opening.floods, seen, strict=True):
+            expected = flood.std * math.sqrt(len(chosen))
+            if noise > _ESTIMATED * expected:
+                raise CommitteeError(
+                    f"members {chosen} opened column {head.name!r} with an error of {noise:.2g}; their noise "
+                    f"has {expected:.2g}",
+                    hint="do not pass on what was opened: a partial is wrong, or the ciphertexts were made "
+                    "up to learn the key",
+                )
         return rebuild(tuple(enc.columns), values, enc.source)
 
     @overload
@@ -322,10 +333,11 @@ class Committee(KeptSecret):
         numbers = [part.member for part in parts]
         missing, doubled = set(chosen) - set(numbers), {i for i in numbers if numbers.count(i) > 1}
         strangers = set(numbers) - set(chosen)
-        if missing or doubled or strangers:
+        wrong = {"missing": missing, "more than once": doubled, "strangers": strangers}
+        if any(wrong.values()):
+            found = ", ".join(f"{what}: {sorted(who)}" for what, who in wrong.items() if who)
             raise CommitteeError(
-                f"partial openings of members {numbers} were passed for the set {chosen}; missing: "
-                f"{sorted(missing)}, more than once: {sorted(doubled)}, strangers: {sorted(strangers)}",
+                f"partial openings of members {numbers} were passed for the set {chosen}; {found}",
                 hint="pass exactly one partial of each member of the set",
             )
         return chosen
@@ -356,6 +368,35 @@ class Committee(KeptSecret):
             f"profile {html.escape(self.profile)}, key {self.fingerprint[:8]}…</p>"
             "<table><thead><tr><th scope='col'>member here</th><th scope='col'>openings left</th></tr>"
             f"</thead><tbody>{rows}</tbody></table>"
+        )
+
+
+def _all_of(given: object, kind: type[_T], pass_: str) -> list[_T]:
+    """List of what was passed, each of one kind."""
+    items: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+    for item in items:
+        if not isinstance(item, kind):
+            raise CommitteeError(
+                f"a {type(item).__name__} was passed; expected a {kind.__name__}", hint=f"pass {pass_}"
+            )
+    return items
+
+
+def _check_size(t: object, n: object) -> None:
+    """Refuse numbers of members that cannot be, before anything secret is touched."""
+    if type(t) is not int or type(n) is not int or not 2 <= t <= n <= MAX_MEMBERS:
+        way = "pass whole numbers"
+        if type(t) is int and type(n) is int:
+            way = (
+                f"deal to at most {MAX_MEMBERS} members"
+                if n > MAX_MEMBERS
+                else "let at least 2 members open together: one alone would have the key"
+                if t < 2
+                else "deal to more members, or with a lower threshold"
+            )
+        raise CommitteeError(
+            f"a threshold of t={t!r} with n={n!r} members was passed; expected 2 <= t <= n <= {MAX_MEMBERS}",
+            hint=way,
         )
 
 

@@ -481,6 +481,11 @@ def engine_for(profile: str | Profile) -> Engine:
         In a forked process.
     """
     guard_fork()
+    if not isinstance(profile, str | Profile):
+        raise ProfileError(
+            f"an object of type {type(profile).__name__} was passed as profile; expected a name or a Profile",
+            hint=f"use one of: {', '.join(PROFILES)}",
+        )
     return _cached(PROFILES[profile] if isinstance(profile, str) else profile)
 
 

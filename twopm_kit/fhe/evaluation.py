@@ -16,6 +16,8 @@ __all__ = ["EvaluationKeys", "make_keys"]
 
 _FRONT: Final = struct.Struct("<II")
 _MAX_STEPS: Final = 512
+#: Words of 64 bits with residues of 20 bits or more pack to no less than this part.
+_PACKED: Final = 4
 _AGAIN: Final = "get the bundle again from the key holder"
 
 
@@ -61,7 +63,7 @@ class EvaluationKeys:
         """
         guard_fork()
         if self._relin is None:
-            self._relin = self._load(seal.RelinKeys(), self._relin_bytes, "relinearisation keys")
+            self._relin = self._load(seal.RelinKeys(), self._relin_bytes, "relinearisation keys", [2])
         small = seal.Ciphertext()
         with seal_words("relinearising a product"):
             self._engine.evaluator.relinearize(cipher, self._relin, small)
@@ -86,21 +88,26 @@ class EvaluationKeys:
                 hint="ask the key holder for holder.evaluator(rotations=plan.rotations)",
             )
         if self._galois is None:
-            self._galois = self._load(seal.GaloisKeys(), self._galois_bytes, "rotation keys")
+            elements = _elements(self._engine, self.steps)
+            self._galois = self._load(seal.GaloisKeys(), self._galois_bytes, "rotation keys", elements)
         turned = seal.Ciphertext()
         with seal_words(f"rotating by {steps} slots"):
             self._engine.evaluator.rotate_vector(cipher, steps, self._galois, turned)
         return turned
 
-    def _load(self, empty: Any, content: bytes, what: str) -> Any:
+    def _load(self, keys: Any, content: bytes, what: str, wanted: Iterable[int]) -> Any:
         if not content:
             raise CiphertextError(
                 f"profile {self._engine.profile.name!r} has no {what}: it has no level for a product",
                 hint="encrypt with a profile that has levels (see kit.fhe.PROFILES)",
             )
         with seal_words(f"reading {what}"):
-            load_into(empty, self._engine.context, content)
-        return empty
+            load_into(keys, self._engine.context, content)
+            # SEAL does not look when it uses them: where one is missing or short, the process ends
+            whole = all(keys.has_key(i) and len(keys.key(i)) == len(self._engine.primes) for i in wanted)
+        if not whole:
+            raise CiphertextError(f"the {what} are not those that the bundle names", hint=_AGAIN)
+        return keys
 
     def to_bytes(self) -> bytes:
         """Lengths, rotations as JSON, keys."""
@@ -140,7 +147,9 @@ class EvaluationKeys:
             (galois, len(steps), "rotation keys"),
         ):
             if part:
-                check_foreign(part, keys * _key_bytes(engine) + _table_bytes(engine), what)
+                # keys are uniform numbers, so what has been packed tells how much there can be
+                most = min(keys * _key_bytes(engine), _PACKED * len(part)) + _table_bytes(engine)
+                check_foreign(part, most, what)
         if bool(galois) != bool(steps):
             raise CiphertextError("the evaluation keys do not hold the rotations they name", hint=_AGAIN)
         return cls(engine, relin, galois, steps)
@@ -174,9 +183,13 @@ def make_keys(engine: Engine, secret: Any, rotations: Iterable[int]) -> Evaluati
         relin = dump(generator.create_relin_keys())
         galois = b""
         if steps:
-            ring = 2 * engine.profile.degree
-            galois = dump(generator.create_galois_keys([pow(3, step, ring) for step in steps]))
+            galois = dump(generator.create_galois_keys(_elements(engine, steps)))
     return EvaluationKeys(engine, relin, galois, steps)
+
+
+def _elements(engine: Engine, steps: Iterable[int]) -> list[int]:
+    """Galois elements of rotations: a rotation by k slots takes X to the power 3^k."""
+    return [pow(3, step, 2 * engine.profile.degree) for step in steps]
 
 
 def _key_bytes(engine: Engine) -> int:

@@ -10,7 +10,7 @@ from twopm_kit.fhe.tables import CATEGORY
 if TYPE_CHECKING:
     from twopm_kit.fhe.frames import EncryptedFrame
 
-__all__ = ["frame_html"]
+__all__ = ["counted", "frame_html"]
 
 _SHOWN: Final = 6
 #: Only what inherits: colours are the theme's own.
@@ -27,6 +27,11 @@ _HEADINGS: Final = {
 _NOTE: Final = "caption-side:top;text-align:left;color:inherit;padding:0.3em 0"
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many, with the noun in the singular or the plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def frame_html(frame: "EncryptedFrame") -> str:
     """Table of public facts and the first bytes of each column's ciphertexts.
 
@@ -37,16 +42,17 @@ def frame_html(frame: "EncryptedFrame") -> str:
     """
     columns = frame.stored[:_SHOWN] if frame.layout.kind != "blocks" else frame.stored
     shared = frame.layout.kind == "blocks"
+    together = ", ".join(frame.columns[:_SHOWN]) + (", …" if len(frame.columns) > _SHOWN else "")
     rest = 0 if shared else len(frame.columns) - len(columns)
+    size = f"{counted(frame.n_rows, 'row')} × {counted(len(frame.columns), 'column')}"
     caption = (
-        f"<strong>EncryptedFrame</strong>: {frame.n_rows:,} rows × {len(frame.columns):,} columns, "
-        f"{frame.n_ciphertexts:,} ciphertexts of {frame.nbytes:,} bytes<br>profile {escape(frame.profile)}, "
-        f"layout {frame.layout.kind}, level {frame.level}, key {escape(frame.fingerprint[:8])}…<br>"
-        "This is all that a server sees:"
+        f"<strong>EncryptedFrame</strong>: {size}, {counted(frame.n_ciphertexts, 'ciphertext')} of "
+        f"{frame.nbytes:,} bytes<br>profile {escape(frame.profile)}, layout {frame.layout.kind}, level "
+        f"{frame.level}, key {escape(frame.fingerprint[:8])}…<br>This is all that a server sees:"
     )
     head = "".join(f"<th scope='col' style='{style}'>{name}</th>" for name, style in _HEADINGS.items())
-    body = "".join(_row(column, ", ".join(frame.columns[:_SHOWN]) if shared else None) for column in columns)
-    more = f"<p>… and {rest} more column{'s' if rest > 1 else ''}</p>" if rest > 0 else ""
+    body = "".join(_row(column, together if shared else None) for column in columns)
+    more = f"<p>… and {counted(rest, 'more column')}</p>" if rest > 0 else ""
     return (
         f"<table><caption style='{_NOTE}'>{caption}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>{more}"

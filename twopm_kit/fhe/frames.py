@@ -13,9 +13,10 @@ from twopm_kit.fhe.columns import Chunk, Column, computed, fold, same_key, unfol
 from twopm_kit.fhe.container import ColumnHeader, ContainerReader, FrameHeader, unpack
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine
 from twopm_kit.fhe.frame_bytes import blocks_of, columns_of, container_of
-from twopm_kit.fhe.frame_html import frame_html
+from twopm_kit.fhe.frame_html import counted, frame_html
+from twopm_kit.fhe.habits import Habits
 from twopm_kit.fhe.layouts import COLUMNS, SUMS, Layout, n_blocks, spread
-from twopm_kit.fhe.seal_io import read_file, write_atomic
+from twopm_kit.fhe.seal_io import as_path, read_file, write_atomic
 from twopm_kit.fhe.summaries import Summaries
 from twopm_kit.fhe.tables import CATEGORY, PRESENT, Table
 
@@ -27,6 +28,7 @@ __all__ = [
     "Chunk",
     "Column",
     "EncryptedFrame",
+    "as_bytes",
     "best_scale",
     "computed_frame",
     "concat",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 
-class EncryptedFrame(Summaries):
+class EncryptedFrame(Habits, Summaries):
     """Rows and columns that only the key holder can read; anybody can compute on them.
 
     Made by ``KeyHolder.encrypt``, by arithmetic, or read with `load` and `from_bytes`. Never changes. Holds
@@ -89,7 +91,6 @@ class EncryptedFrame(Summaries):
         "size",
         "source",
     )
-    __array_ufunc__ = None  # so that numpy_number * frame asks the frame
 
     def __init__(
         self,
@@ -234,9 +235,20 @@ class EncryptedFrame(Summaries):
         Raises
         ------
         CiphertextError
-            The column may have missing values: computing on would take them for 0.
+            There is no such column, it may have missing values (computing on would take them for 0), or it
+            is one of several in blocks, where only the first stands for the ciphertexts of all.
         """
-        column = next(c for c in self._columns if c.head.name == name)
+        column = next((c for c in self._columns if c.head.name == name), None)
+        if column is None:
+            raise CiphertextError(
+                f"the ciphertexts of {name!r} were asked for, which the frame does not have",
+                hint=f"ask for one of: {', '.join(self.columns[:20])}",
+            )
+        if self.layout.kind == "blocks" and column is not self._columns[0]:
+            raise CiphertextError(
+                f"the ciphertexts of {name!r} alone were asked for; in blocks all columns share theirs",
+                hint="encrypt in columns, the default layout; blocks are for networks and recommenders",
+            )
         self.with_columns([column]).complete("computing")
         return self.open(column)
 
@@ -370,9 +382,9 @@ class EncryptedFrame(Summaries):
             raise CiphertextError("every column was to be dropped", hint="keep at least one column")
         return selection.chosen(self, rest)
 
-    def rename(self, names: Sequence[str] | Mapping[str, str]) -> "EncryptedFrame":
-        """Give the columns other names: one for each, or a mapping of old names to new ones."""
-        return selection.renamed(self, names)
+    def rename(self, columns: Sequence[str] | Mapping[str, str] | Callable[[str], str]) -> "EncryptedFrame":
+        """Give columns other names: one for each, a mapping of old to new ones, or a function of a name."""
+        return selection.renamed(self, columns)
 
     def assign(
         self, **columns: "EncryptedFrame | Callable[[EncryptedFrame], EncryptedFrame]"
@@ -389,9 +401,10 @@ class EncryptedFrame(Summaries):
             column = given(result) if callable(given) else given
             if not isinstance(column, EncryptedFrame) or len(column.columns) != 1:
                 raise CiphertextError(
-                    f"{name!r} was assigned a {type(column).__name__}; expected an EncryptedFrame of one "
-                    "column",
-                    hint="select one column: enc['a'], or compute one",
+                    f"{name!r} was assigned an object of type {type(column).__name__}"
+                    + (f" with {len(column.columns)} columns" if isinstance(column, EncryptedFrame) else "")
+                    + "; expected an EncryptedFrame of one column",
+                    hint="select one column: enc['a'], or compute one; encrypt plain values first",
                 )
             new = column.rename([name])
             order = result.columns if name in result.columns else [*result.columns, name]
@@ -423,10 +436,10 @@ class EncryptedFrame(Summaries):
         CiphertextError
             The level is above the frame's, or values do not fit into the primes that would be left.
         """
-        if not 0 <= level <= self.level:
+        if type(level) is not int or not 0 <= level <= self.level:
             raise CiphertextError(
-                f"level {level} was asked for; the frame is at level {self.level}",
-                hint=f"ask for a level from 0 to {self.level}",
+                f"level {level!r} was asked for; the frame is at level {self.level}",
+                hint=f"ask for a whole number from 0 to {self.level}",
             )
         if level == self.level:
             return self
@@ -479,24 +492,15 @@ class EncryptedFrame(Summaries):
                 hint="open sums and divide in clear, or divide by a plain number",
             )
         divisor = arithmetic.number(other, "a divisor of")
-        if divisor == 0.0:
-            raise CiphertextError("an encrypted frame was divided by 0", hint="divide by another number")
+        if divisor == 0.0 or math.isinf(1.0 / divisor):
+            raise CiphertextError(
+                f"an encrypted frame was divided by {divisor:g}", hint="divide by a number further from 0"
+            )
         return arithmetic.times(self, 1.0 / divisor)
 
     def __matmul__(self, weights: object) -> "EncryptedFrame":
         """Weighted sums of columns: plain weights of shape (d,) or (d, k), Series or DataFrame; one level."""
         return arithmetic.weigh(self, weights)
-
-    def _ordered(self, _: object) -> NoReturn:
-        arithmetic.refuse_order(self, "a comparison")
-
-    __lt__ = __le__ = __gt__ = __ge__ = _ordered
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        raise CiphertextError(
-            f"an array of {self.n_rows} encrypted rows was asked for; only the key holder can read them",
-            hint="open the frame with holder.decrypt(enc), or compute on it as it is",
-        )
 
     # Bytes -----------------------------------------------------------------------------------------------
 
@@ -522,7 +526,7 @@ class EncryptedFrame(Summaries):
         WrongKey
             Under another key than ``key``.
         """
-        header, chunks, root = unpack(bytes(content))
+        header, chunks, root = unpack(as_bytes(content, "a ciphertext container"))
         frame = cls._assemble(header, chunks, key)
         frame._root = root.hex()
         return frame
@@ -530,7 +534,14 @@ class EncryptedFrame(Summaries):
     @classmethod
     def _assemble(cls, header: FrameHeader, chunks: list[bytes], key: Any) -> "EncryptedFrame":
         if key is not None:
-            same_key(str(getattr(key, "fingerprint", key)), header.fingerprint, "reading a container")
+            fingerprint = getattr(key, "fingerprint", key)
+            if not isinstance(fingerprint, str):
+                raise CiphertextError(
+                    f"key= was given an object of type {type(key).__name__}; expected whose key the frame "
+                    "must be under",
+                    hint="pass a KeyHolder, an Evaluator, or the fingerprint as text",
+                )
+            same_key(fingerprint, header.fingerprint, "reading a container")
         engine, columns = columns_of(header, chunks)
         frame = cls(
             engine,
@@ -554,14 +565,14 @@ class EncryptedFrame(Summaries):
 
     def save(self, path: str | Path) -> Path:
         """Write the container to ``path``, whole or not at all; returns the path."""
-        target = Path(path)
+        target = as_path(path)
         write_atomic(target, self.to_bytes())
         return target
 
     @classmethod
     def load(cls, path: str | Path, key: Any = None) -> "EncryptedFrame":
         """Read a container file; see `from_bytes` for what is checked."""
-        return cls.from_bytes(read_file(Path(path), "a ciphertext container"), key)
+        return cls.from_bytes(read_file(path, "a ciphertext container"), key)
 
     @classmethod
     def stream(cls, path: str | Path, key: Any = None) -> Iterator["EncryptedFrame"]:
@@ -586,7 +597,7 @@ class EncryptedFrame(Summaries):
         WrongKey
             Under another key than ``key``.
         """
-        with ContainerReader(path) as reader:
+        with ContainerReader(as_path(path)) as reader:
             header = reader.header
             for rows, chunks in blocks_of(header, len(reader)):
                 yield cls._assemble(replace(header, rows=rows), [reader.chunk(i) for i in chunks], key)
@@ -601,8 +612,8 @@ class EncryptedFrame(Summaries):
 
     def __repr__(self) -> str:
         return (
-            f"<EncryptedFrame {self.n_rows} rows × {len(self._columns)} columns, profile {self.profile}, "
-            f"level {self.level}, {self.nbytes:,} bytes, key {self.fingerprint[:8]}…>"
+            f"<EncryptedFrame {counted(self.n_rows, 'row')} × {counted(len(self._columns), 'column')}, "
+            f"profile {self.profile}, level {self.level}, {self.nbytes:,} bytes, key {self.fingerprint[:8]}…>"
         )
 
     def _repr_html_(self) -> str:
@@ -624,14 +635,33 @@ def concat(frames: Iterable[EncryptedFrame]) -> EncryptedFrame:
     CiphertextError
         Rows, profile, packing or layout differ, or a name comes twice.
     """
-    parts = list(frames)
+    # a frame, and a table, would be taken for the names of its columns
+    parts: list[Any]
+    parts = list(frames) if isinstance(frames, Iterable) and not hasattr(frames, "columns") else [frames]
     wrong = next((type(part).__name__ for part in parts if not isinstance(part, EncryptedFrame)), None)
     if not parts or wrong is not None:
         raise CiphertextError(
-            f"{f'a {wrong}' if wrong else 'nothing'} was passed to be put side by side with encrypted frames",
-            hint="pass one or more encrypted frames",
+            f"{f'an object of type {wrong}' if wrong else 'nothing'} was passed to be put side by side with "
+            "encrypted frames",
+            hint="pass a list of one or more encrypted frames",
         )
     return selection.side_by_side(parts)
+
+
+def as_bytes(content: object, what: str) -> bytes:
+    """Bytes that were received.
+
+    Raises
+    ------
+    CiphertextError
+        Something else, as a path or a number would be.
+    """
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise CiphertextError(
+            f"an object of type {type(content).__name__} was passed; expected the bytes of {what}",
+            hint="pass what .to_bytes() gave, or read a file with .load(path)",
+        )
+    return bytes(content)
 
 
 # Where frames come from ---------------------------------------------------------------------------------
@@ -645,11 +675,20 @@ def encrypt_table(
     packing: str = "real",
     layout: Layout = COLUMNS,
     noise: float = FRESH_NOISE,
+    products: bool = True,
 ) -> EncryptedFrame:
-    """Encrypted frame of a checked table; ``encrypt`` turns an encoded plaintext into a chunk."""
+    """Encrypted frame of a checked table; ``encrypt`` turns an encoded plaintext into a chunk.
+
+    Without products among its own columns it can have a larger scale, see `Profile.fresh_scale_bits`.
+    """
     engine = evaluator.engine
     rows, width = table.values.shape
     kinds = table.kinds or ("float",) * width
+    if not isinstance(layout, Layout):
+        raise CiphertextError(
+            f"layout={layout!r} was passed; expected a Layout",
+            hint="leave it out for columns, or pass kit.fhe.Layout.blocks(samples)",
+        )
     layout.check(width, engine.slots, packing)
     level, together = engine.profile.levels, layout.kind == "blocks"
     masks = [kind.startswith(PRESENT) for kind in kinds]
@@ -660,7 +699,7 @@ def encrypt_table(
         )
     bounds = (max(table.bounds),) * width if together else table.bounds
     blocks = n_blocks(layout, rows, engine.slots, packing)
-    scales = [2.0 ** engine.profile.fresh_scale_bits(bound, blocks) for bound in bounds]
+    scales = [2.0 ** engine.profile.fresh_scale_bits(bound, blocks, products=products) for bound in bounds]
     # a mask has the scale of its column, so that the two can be added
     scales = [
         scales[j - 1] if mask else scale for j, (mask, scale) in enumerate(zip(masks, scales, strict=True))

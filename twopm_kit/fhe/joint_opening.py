@@ -9,7 +9,7 @@ import numpy as np
 
 from twopm_kit.errors import CiphertextError, CommitteeError
 from twopm_kit.fhe.engine import Engine, engine_for
-from twopm_kit.fhe.flooding import Flood, secure_normal
+from twopm_kit.fhe.flooding import Flood, checked_precision, secure_normal
 from twopm_kit.fhe.frames import EncryptedFrame, same_key
 from twopm_kit.fhe.opening import plan_floods
 from twopm_kit.fhe.partials import Roster
@@ -33,6 +33,11 @@ def engine_of(roster: Roster) -> Engine:
     CommitteeError
         This kit has no such profile, or has it with other parameters.
     """
+    if not isinstance(roster, Roster):
+        raise CommitteeError(
+            f"an object of type {type(roster).__name__} was passed; expected the Roster of a deal",
+            hint="read what the dealer published with Roster.from_bytes",
+        )
     if roster.profile not in PROFILES:
         raise CommitteeError(
             f"the roster uses the profile {roster.profile!r}, which this kit does not have",
@@ -56,15 +61,15 @@ def check_set(roster: Roster, members: Sequence[int]) -> tuple[int, ...]:
     CommitteeError
         Too few of them, unknown ones, or one twice.
     """
-    chosen = tuple(sorted(members))
-    known = all(type(i) is int and 1 <= i <= roster.size for i in chosen)
-    if not known or len(set(chosen)) != len(chosen) or len(chosen) < roster.threshold:
+    named = list(members) if isinstance(members, Iterable) else [members]
+    known = all(type(i) is int and 1 <= i <= roster.size for i in named)
+    if not known or len(set(named)) != len(named) or len(named) < roster.threshold:
         raise CommitteeError(
-            f"the set {list(members)} was named; it takes at least {roster.threshold} different members of 1 "
+            f"the set {named} was named; it takes at least {roster.threshold} different members of 1 "
             f"to {roster.size}",
             hint=f"name {roster.threshold} or more different members",
         )
-    return chosen
+    return tuple(sorted(named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ def plan_opening(enc: EncryptedFrame, roster: Roster, precision: float, parties:
             "committee opens those of 2",
             hint="relinearise first: enc.keys().relinearize, with frames that were read with key=evaluator",
         )
+    precision = checked_precision(precision)
     engine, sums = enc.engine, enc.layout.kind == "sums"
     floods = plan_floods(enc, precision / math.sqrt(parties), roster.budget)
     # a slot gathers sqrt(slots) times the noise of a coefficient; a sum is slots times one coefficient

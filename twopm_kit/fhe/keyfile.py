@@ -273,7 +273,12 @@ def _passphrase(passphrase: str) -> bytes:
             f"the passphrase is a {type(passphrase).__name__}; expected text",
             hint="pass the passphrase as a str",
         )
-    return passphrase.encode()
+    try:
+        return passphrase.encode()
+    except UnicodeEncodeError:
+        raise WrongKey(
+            "the passphrase has characters that are half of a pair", hint="type the passphrase again"
+        ) from None
 
 
 def _derive(phrase: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:

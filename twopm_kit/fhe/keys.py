@@ -2,6 +2,7 @@
 
 import html
 import math
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, overload
@@ -15,7 +16,7 @@ from twopm_kit.errors import CiphertextError, WrongKey
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine, engine_for, guard_fork, seal_words
 from twopm_kit.fhe.evaluation import EvaluationKeys, make_keys
 from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, QueryLedger, flood_values
-from twopm_kit.fhe.frames import Chunk, EncryptedFrame, encrypt_table, rescale_noise, same_key
+from twopm_kit.fhe.frames import Chunk, EncryptedFrame, as_bytes, encrypt_table, rescale_noise, same_key
 from twopm_kit.fhe.keyfile import (
     SecretBundle,
     fingerprint_of,
@@ -26,9 +27,9 @@ from twopm_kit.fhe.keyfile import (
     unpack_public,
 )
 from twopm_kit.fhe.layouts import COLUMNS, Layout
-from twopm_kit.fhe.opening import plan_floods, read_values
+from twopm_kit.fhe.opening import check_worth, cover_seen, plan_floods, read_values
 from twopm_kit.fhe.profiles import PROFILES, Profile
-from twopm_kit.fhe.seal_io import check_foreign, dump, load_into, read_file, write_atomic
+from twopm_kit.fhe.seal_io import as_path, check_foreign, dump, load_into, read_file, write_atomic
 from twopm_kit.fhe.statistics import EncryptedStatistic
 from twopm_kit.fhe.tables import Bounds, Data, Missing, check_table, rebuild
 from twopm_kit.secrecy import KeptSecret
@@ -127,7 +128,7 @@ class Evaluator:
         WrongKey
             Names both fingerprints.
         """
-        same_key(self.fingerprint, enc.fingerprint, "checking a frame")
+        same_key(self.fingerprint, _frame(enc).fingerprint, "checking a frame")
         return enc
 
     def to_bytes(self) -> bytes:
@@ -143,7 +144,7 @@ class Evaluator:
         CiphertextError
             Damaged, changed, of another version, or not what its fingerprint says.
         """
-        profile, fingerprint, public, keys = unpack_public(bytes(content))
+        profile, fingerprint, public, keys = unpack_public(as_bytes(content, "a public key bundle"))
         engine = engine_for(profile)
         evaluator = cls(engine, public, EvaluationKeys.from_bytes(engine, keys))
         same_key(evaluator.fingerprint, fingerprint, "reading a public key bundle")
@@ -151,14 +152,14 @@ class Evaluator:
 
     def save(self, path: str | Path) -> Path:
         """Write the public bundle, whole or not at all; returns the path."""
-        target = Path(path)
+        target = as_path(path)
         write_atomic(target, self.to_bytes())
         return target
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluator":
         """Read a public bundle file."""
-        return cls.from_bytes(read_file(Path(path), "a public key bundle"))
+        return cls.from_bytes(read_file(path, "a public key bundle"))
 
     def __repr__(self) -> str:
         return (
@@ -186,8 +187,11 @@ class KeyHolder(KeptSecret):
     Three things to know. The noise is as large as ``precision`` allows: 1e-6 leaves about 20 binary digits of
     a value near 1. The proof that covers every conceivable attacker (CRYPTO 2022) asks for more: see
     `opening_report`, and pass a coarser ``precision`` where results go to people you do not trust. And
-    flooding protects against those who follow the protocol and look at what they see; a server that sends
-    made-up ciphertexts to be opened is not covered, so open only what comes from computations that you know.
+    flooding protects against those who follow the protocol and look at what they see. Against made-up
+    ciphertexts there is one check: a real number has no imaginary part, so what is there after decryption is
+    error. Where there is more of it than the frame announces, more noise is added; where there is far more,
+    nothing is opened. In frames with packing "complex" and in sums nothing of the kind can be seen, and a
+    frame says itself what it is: open only what comes from computations that you know.
     """
 
     _holds = "a secret key"
@@ -221,8 +225,8 @@ class KeyHolder(KeptSecret):
 
         Parameters
         ----------
-        profile : str
-            One of ``kit.fhe.PROFILES``.
+        profile : str or Profile
+            A name out of ``kit.fhe.PROFILES``, or a parameter set of your own.
         budget : int
             How many ciphertexts the key may open for others.
 
@@ -258,9 +262,20 @@ class KeyHolder(KeptSecret):
         rotations : iterable of int
             Slots to rotate by, that there shall be keys for: a network's plan names its own
             (``net.plan.rotations``). Each key has some hundred kilobytes.
+
+        Raises
+        ------
+        CiphertextError
+            Not whole numbers.
         """
         guard_fork()
-        steps = frozenset(int(step) % self._engine.slots for step in rotations)
+        try:
+            steps = frozenset(operator.index(step) % self._engine.slots for step in rotations)
+        except TypeError:
+            raise CiphertextError(
+                f"rotations of type {type(rotations).__name__} were passed; expected whole numbers",
+                hint="pass net.rotations, or numbers of slots such as [1, 2, 4]",
+            ) from None
         if steps not in self._evaluators:
             keys = make_keys(self._engine, self._secret, steps)
             self._evaluators[steps] = Evaluator(self._engine, self._public, keys)
@@ -286,7 +301,7 @@ class KeyHolder(KeptSecret):
             Numbers, booleans, and in a frame text or categories, which become one column of 0 and 1 for
             each category (at most 64, public). Whole numbers, truth values and categories come back as such.
         bounds : float or mapping of column name to float, optional
-            Public upper limits of the absolute values. Without them each column gets the next power of 16,
+            Public upper limits of the absolute values. Without them each column gets the next power of 4,
             which tells a server the size class of its largest value and nothing else.
         packing : str
             "complex" puts two rows into a slot, which halves bytes and time of linear work on many rows.
@@ -310,8 +325,17 @@ class KeyHolder(KeptSecret):
         SchemaError
             Empty, neither numbers nor categories, missing or infinite, or beyond the range: names column, row
             and limit. Nothing has been encrypted then.
+        CiphertextError
+            Unknown layout, packing or plan.
         """
+        from twopm_kit.fhe.plan import Plan
+
         guard_fork()
+        if not (plan is None or isinstance(plan, Plan)):
+            raise CiphertextError(
+                f"an object of type {type(plan).__name__} was passed as plan; expected a Plan",
+                hint="pass plan=net.plan_for(rows), or leave it out",
+            )
         table = check_table(data, self._engine.profile, bounds, missing)
 
         def encrypt(plain: Any) -> Chunk:
@@ -319,8 +343,10 @@ class KeyHolder(KeptSecret):
                 return Chunk(content=dump(self._encryptor.encrypt_symmetric(plain)))
 
         evaluator = self.evaluator(plan.rotations if plan else ())
-        where = plan.layout if plan else layout
-        return encrypt_table(evaluator, table, encrypt, packing=packing, layout=where)
+        if plan is None:
+            return encrypt_table(evaluator, table, encrypt, packing=packing, layout=layout)
+        # what is planned meets plain weights first
+        return encrypt_table(evaluator, table, encrypt, packing=packing, layout=plan.layout, products=False)
 
     def encrypt_to(self, source: "Source", path: str | Path, **options: Any) -> Path:
         """Encrypt a table of any length into a container file, block by block; can be taken up again.
@@ -361,7 +387,10 @@ class KeyHolder(KeptSecret):
             False gives the full precision, **for the key owner's eyes only**: shown to anybody, it gives the
             key away. It is not counted in the ledger.
         precision : float
-            Largest error that flooding adds to a value; larger is safer.
+            Largest error that flooding adds to a value; larger is safer. It is exceeded where the
+            ciphertext's own error, as of products in profiles of small scale, takes more noise to hide:
+            `opening_report` tells how much. Beyond 1/64 of a column's bound nothing is opened, unless
+            ``precision`` asks for that much.
 
         Returns
         -------
@@ -373,7 +402,8 @@ class KeyHolder(KeptSecret):
         WrongKey
             Under another key; names both fingerprints.
         CiphertextError
-            The values are far beyond their bounds: damaged, or not what the header says.
+            The values are far beyond their bounds, or their error far beyond the one that was announced:
+            damaged, made up, or not what the header says. Or safe noise would drown them.
         BudgetSpent
             The ledger has no openings left.
         """
@@ -381,12 +411,7 @@ class KeyHolder(KeptSecret):
         if isinstance(enc, EncryptedStatistic):
             opened = None if enc.sums is None else self._values(enc.sums, flood, precision)
             return enc.finish(*(opened or (None,)))
-        if not isinstance(enc, EncryptedFrame):
-            raise CiphertextError(
-                f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
-                hint="read files with EncryptedFrame.load(path)",
-            )
-        whole = enc.unfolded()
+        whole = _frame(enc).unfolded()
         values, errors = self._values(whole, flood, precision)
         return rebuild(tuple(whole.columns), values, enc.source, tuple(whole.kinds.values()), errors)
 
@@ -397,9 +422,11 @@ class KeyHolder(KeptSecret):
         same_key(self.fingerprint, enc.fingerprint, "decrypting")
         floods = plan_floods(enc, precision, self.ledger.budget)
         if flood:
+            check_worth(enc, floods, precision)
             self.ledger.charge(enc.n_ciphertexts)
-        values = read_values(enc, self._open_cipher)
+        values, seen = read_values(enc, self._open_cipher)
         if flood:
+            floods = cover_seen(enc, floods, seen)
             for j, plan in enumerate(floods):
                 values[:, j] = flood_values(values[:, j], plan)
         return values, tuple(plan.error for plan in floods)
@@ -424,9 +451,10 @@ class KeyHolder(KeptSecret):
         pandas.DataFrame
             One row a column: standard deviation and largest error of the noise, log2 of noise over the
             ciphertext's own error, and statistical security in bits of the worst-case proof over the whole
-            budget (see `twopm_kit.fhe.flooding.Flood`).
+            budget (see `twopm_kit.fhe.flooding.Flood`). Where decryption shows more error than the frame
+            announces, more noise is added than is told here.
         """
-        same_key(self.fingerprint, enc.fingerprint, "reporting on a frame")
+        same_key(self.fingerprint, _frame(enc).fingerprint, "reporting on a frame")
         plans = plan_floods(enc, precision, self.ledger.budget)
         rows = [(p.std, p.error, round(p.ratio_bits, 1), round(p.statistical_bits, 1)) for p in plans]
         names = ["noise (std)", "largest error", "noise / error (bits)", "proof (bits)"]
@@ -447,7 +475,7 @@ class KeyHolder(KeptSecret):
             The file is there and is no key file.
         """
         guard_fork()
-        target = Path(path)
+        target = as_path(path)
         if target.exists() and (other := key_in(read_file(target, "a key file"))) != self.fingerprint:
             raise WrongKey(
                 f"{target.name} holds the key {other[:8]}…, not {self.fingerprint[:8]}…: it would be lost",
@@ -473,7 +501,7 @@ class KeyHolder(KeptSecret):
         CiphertextError
             Not a key file, or of another version.
         """
-        source = Path(path)
+        source = as_path(path)
         bundle = open_secret(read_file(source, "a key file"), passphrase)
         if bundle.profile not in PROFILES:
             raise CiphertextError(
@@ -499,6 +527,17 @@ class KeyHolder(KeptSecret):
             f"<p><strong>KeyHolder</strong>: profile {html.escape(self.profile)}, key {self.fingerprint}, "
             f"{self.ledger.used} of {self.ledger.budget} openings used. The secret key is not shown.</p>"
         )
+
+
+def _frame(enc: object) -> EncryptedFrame:
+    if not isinstance(enc, EncryptedFrame):
+        raise CiphertextError(
+            f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
+            hint="pass its .sums"
+            if isinstance(enc, EncryptedStatistic)
+            else "read files with EncryptedFrame.load(path)",
+        )
+    return enc
 
 
 def _ledger_path(path: Path) -> Path:

@@ -33,8 +33,9 @@ class Layout:
     samples: int = 0
 
     def __post_init__(self) -> None:
-        power = self.samples > 0 and self.samples & (self.samples - 1) == 0
-        if self.kind not in _KINDS or power != (self.kind == "blocks"):
+        whole = type(self.samples) is int
+        power = whole and self.samples > 0 and self.samples & (self.samples - 1) == 0
+        if not whole or self.kind not in _KINDS or power != (self.kind == "blocks"):
             raise CiphertextError(
                 f"layout {self.kind!r} with {self.samples!r} samples is unknown",
                 hint="use COLUMNS, or Layout.blocks(samples) with a power of two",

@@ -18,7 +18,7 @@ from twopm_kit.fhe.joint_opening import check_set, engine_of, lagrange_factor, n
 from twopm_kit.fhe.keyfile import SHARE_MAGIC, header_in, open_body, seal_body
 from twopm_kit.fhe.partials import Partial, Roster
 from twopm_kit.fhe.raw import Words, add_mod, cipher_words, multiply_mod, subtract_mod, uniform_words
-from twopm_kit.fhe.seal_io import read_file, write_atomic
+from twopm_kit.fhe.seal_io import as_path, read_file, write_atomic
 from twopm_kit.secrecy import KeptSecret
 
 __all__ = ["SEED_BYTES", "Member", "share_commitment"]
@@ -184,7 +184,7 @@ class Member(KeptSecret):
             The file is there and is no share file.
         """
         guard_fork()
-        target = Path(path)
+        target = as_path(path)
         header = {
             "profile": self.roster.profile,
             "fingerprint": self.fingerprint,
@@ -219,7 +219,7 @@ class Member(KeptSecret):
         CommitteeError
             The share is not the one of the deal.
         """
-        source = Path(path)
+        source = as_path(path)
         header, inner = open_body(SHARE_MAGIC, read_file(source, "a share file"), "share file", passphrase)
         roster = Roster.from_json(header.get("roster"))
         engine = engine_of(roster)

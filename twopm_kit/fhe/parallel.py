@@ -40,8 +40,8 @@ from twopm_kit.fhe.flooding import QueryLedger
 from twopm_kit.fhe.keys import Evaluator, KeyHolder
 from twopm_kit.fhe.layouts import COLUMNS
 from twopm_kit.fhe.profiles import Profile
-from twopm_kit.fhe.seal_io import dump, load_into
-from twopm_kit.fhe.tables import NUMBERS, PRESENT, Bounds, Missing, Table, check_table
+from twopm_kit.fhe.seal_io import as_path, dump, load_into
+from twopm_kit.fhe.tables import NUMBERS, PRESENT, Bounds, Missing, Table, check_table, plain_array
 
 __all__ = ["Source", "encrypt_to"]
 
@@ -54,7 +54,8 @@ Values = npt.NDArray[np.float64]
 _GROUP: Final = 8
 _SIZE: Final = struct.Struct("<Q")
 _PLACE: Final = struct.Struct("<QQ")
-_WORKER: Final = (sys.executable, "-c", "from twopm_kit.fhe.parallel import _serve; _serve()")
+# -P: nothing is imported from the folder that happens to be the current one
+_WORKER: Final = (sys.executable, "-P", "-c", "from twopm_kit.fhe.parallel import _serve; _serve()")
 
 
 def encrypt_to(
@@ -126,6 +127,7 @@ def encrypt_to(
     a whole block of values.
     """
     guard_fork()
+    path = as_path(path)
     count = _processes(n_jobs)
     table = _Rows(source, columns, bounds, missing, keys.engine.profile, _rows_of_block(keys, packing))
     header = _header(keys, table, packing)
@@ -139,7 +141,7 @@ def encrypt_to(
                 writer.append(chunk, tag)
             bar.update(unit.reached - bar.n)
         writer.finish(rows=table.seen)
-    return Path(path)
+    return path
 
 
 # Rows ---------------------------------------------------------------------------------------------------
@@ -203,18 +205,18 @@ class _Rows:
 
     def _opener(self, source: Any) -> tuple[Callable[[], Iterable[Any]], bool, int | None]:
         """How to go through the source, whether that works more than once, and how many rows it has."""
+        if isinstance(source, str | bytes | Path):
+            raise SchemaError(
+                f"a path, or other text, was passed as source (type {type(source).__name__}); expected rows",
+                hint="read it piece by piece: pd.read_csv(path, chunksize=…), and pass bounds=",
+            )
         if callable(source):
             return source, True, None
         if isinstance(source, (list, tuple)) and source and np.ndim(getattr(source[0], "shape", 0)) == 1:
             return lambda: source, True, None  # tables, one after the other
-        if isinstance(source, (list, tuple)) or (hasattr(source, "__array__") and not _is_frame(source)):
-            try:
-                source = np.asarray(source)
-            except ValueError:
-                raise SchemaError(
-                    "rows of different length were passed; expected a table",
-                    hint="pass a DataFrame or a 2-D array",
-                ) from None
+        arrays = any(hasattr(source, name) for name in ("__array__", "toarray"))
+        if isinstance(source, (list, tuple)) or (arrays and not _is_frame(source)):
+            source = plain_array(source)
         if _is_frame(source) or isinstance(source, np.ndarray):
             rows = _with_categories(source).iloc if _is_frame(source) else source
             total = len(source) if np.ndim(source) else 0
@@ -482,7 +484,7 @@ class _Worker:
             _WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
             start_new_session=True,  # Ctrl-C is for this process to handle
         )
         self._questions: Final[Any] = self.process.stdin

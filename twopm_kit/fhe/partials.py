@@ -14,6 +14,8 @@ import numpy as np
 
 from twopm_kit.errors import CommitteeError, DataError, WrongKey
 from twopm_kit.fhe.container import MAX_CHUNKS
+from twopm_kit.fhe.frame_html import counted
+from twopm_kit.fhe.frames import as_bytes
 from twopm_kit.fhe.raw import Words
 from twopm_kit.untrusted import load_json
 
@@ -121,7 +123,10 @@ class Roster:
         ------
         CommitteeError
             Not a roster, or not one that can be.
+        CiphertextError
+            No bytes.
         """
+        content = as_bytes(content, "a roster")
         try:
             fields = load_json(content) if len(content) <= _MAX_ROSTER else None
         except DataError:
@@ -187,7 +192,10 @@ class Partial:
         ------
         CommitteeError
             Not a partial opening, of another version, cut short or too long, or with impossible numbers.
+        CiphertextError
+            No bytes.
         """
+        content = as_bytes(content, "a partial opening")
         if len(content) < _PREFIX.size or content[: len(_MAGIC)] != _MAGIC:
             raise CommitteeError(
                 "these bytes are not a partial opening", hint="pass what Partial.to_bytes made"
@@ -206,8 +214,8 @@ class Partial:
             level + 1
         ):
             raise CommitteeError(
-                f"a partial opening has {len(content)} bytes; its header announces {count} ciphertext(s) at "
-                f"level {level}, degree {degree}, {size} members",
+                f"a partial opening has {len(content)} bytes; its header announces "
+                f"{counted(count, 'ciphertext')} at level {level}, degree {degree}, {size} members",
                 hint=_AGAIN,
             )
         members = struct.unpack_from(f"<{size}H", content, _PREFIX.size)
@@ -222,8 +230,9 @@ class Partial:
 
     def __repr__(self) -> str:
         return (
-            f"<Partial of member {self.member} in {self.members}, {self.words.shape[0]} ciphertext(s) of "
-            f"frame {self.frame[:8]}…, key {self.fingerprint[:8]}…>"
+            f"<Partial of member {self.member} in {self.members}, "
+            f"{counted(len(self.words), 'ciphertext')} of frame {self.frame[:8]}…, key "
+            f"{self.fingerprint[:8]}…>"
         )
 
 

@@ -142,24 +142,27 @@ class Profile:
         return 2.0 ** (self.bits[0] - 2 - self.headroom_bits - self.min_scale_bits)
 
     def bound_for(self, largest: float) -> float:
-        """Public bound of a column whose largest absolute value is ``largest``: the next power of 16.
+        """Public bound of a column whose largest absolute value is ``largest``: the next power of 4.
 
-        The steps are coarse on purpose: a server learns of the values only which of a handful of size classes
+        The steps are coarse on purpose: a server learns of the values only which of a dozen size classes
         they are in.
         """
         bound = 1.0
         while bound < largest:
-            bound *= 16.0
+            bound *= 4.0
         return min(bound, self.max_value)
 
-    def fresh_scale_bits(self, bound: float, blocks: int = 1) -> int:
+    def fresh_scale_bits(self, bound: float, blocks: int = 1, *, products: bool = True) -> int:
         """log2 of the scale for a column with values up to ``bound`` in some blocks of rows.
 
         So that bound · scale <= q0/4, and, down to the smallest scale, so that the sum over all blocks of a
         product of two such columns fits into all primes, with two bits to spare, or one where there are many.
+        Without products, and with a single level, the scale is as large as flooding leaves room for.
         """
         wide = max(0, _ceil_log2(bound))
         single = self.bits[0] - 2 - self.headroom_bits - wide
+        if self.levels == 1 and not products:
+            return min(self.bits[0] - _FLOOD_ROOM - 2, single)
         if self.levels < 1:
             return min(self.scale_bits, single)
         spare = max(3, _ceil_log2(float(blocks)) + 1)

@@ -13,12 +13,13 @@ import zstandard
 
 from twopm_kit.errors import CiphertextError
 
-__all__ = ["check_foreign", "dump", "load_into", "read_file", "write_atomic"]
+__all__ = ["as_path", "check_foreign", "dump", "load_into", "read_file", "write_atomic"]
 
 _SEAL_HEADER: Final = struct.Struct("<HBBBBHQ")
 _SEAL_MAGIC: Final = 0xA15E
 _PLAIN: Final = 0
 _ZSTD: Final = 2
+_PIECE: Final = 1 << 20
 _AGAIN: Final = "get it again from where it was made"
 
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made inside it
@@ -98,9 +99,11 @@ def check_foreign(content: bytes, most: int, what: str) -> None:
         )
     if packing == _ZSTD:
         packed = io.BytesIO(memoryview(content)[_SEAL_HEADER.size :])
+        unpacked = 0
         try:
             with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
-                unpacked = len(reader.read(most + 1))
+                while unpacked <= most and (piece := reader.read(_PIECE)):
+                    unpacked += len(piece)
         except (zstandard.ZstdError, MemoryError):
             raise CiphertextError(f"{what} cannot be unpacked", hint=_AGAIN) from None
         if unpacked > most:
@@ -109,29 +112,46 @@ def check_foreign(content: bytes, most: int, what: str) -> None:
             )
 
 
-def read_file(path: Path, what: str) -> bytes:
+def as_path(path: object) -> Path:
+    """Path of a file.
+
+    Raises
+    ------
+    CiphertextError
+        Something else was passed, as a table or an open file would be.
+    """
+    if not isinstance(path, str | Path):
+        raise CiphertextError(
+            f"an object of type {type(path).__name__} was passed; expected the path of a file",
+            hint="pass a str or a pathlib.Path",
+        )
+    return Path(path)
+
+
+def read_file(path: str | Path, what: str) -> bytes:
     """Bytes of a file of another party or an earlier session.
 
     Raises
     ------
     CiphertextError
-        There is no such file, or it cannot be read.
+        No path, there is no such file, or it cannot be read.
     """
+    source = as_path(path)
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return source.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CiphertextError(
-            f"{what} was expected at {str(path)!r}: {error.strerror or type(error).__name__}",
+            f"{what} was expected at {str(path)!r}: {getattr(error, 'strerror', None) or error}",
             hint="check the path; save() writes such a file",
         ) from None
 
 
-def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def write_atomic(path: str | Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write ``content`` under a temporary name beside ``path``, then rename: never a half-written file.
 
     Parameters
     ----------
-    path : pathlib.Path
+    path : str or pathlib.Path
         Final name; its folder must exist.
     content : bytes
         The whole file.
@@ -141,12 +161,27 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     Raises
     ------
     CiphertextError
-        The folder does not exist.
+        No path, the folder does not exist, or nothing can be written there.
     """
-    if not path.parent.is_dir():
+    target = as_path(path)
+    if not target.parent.is_dir():
         raise CiphertextError(
             f"{str(path)!r} was to be written, but its folder does not exist", hint="make the folder first"
         )
+    if target.is_dir():
+        raise CiphertextError(
+            f"{str(path)!r} was to be written, but it is a folder", hint="pass the name of a file in it"
+        )
+    try:
+        _write_beside(target, content, mode)
+    except (OSError, ValueError) as error:
+        raise CiphertextError(
+            f"{str(path)!r} cannot be written: {getattr(error, 'strerror', None) or error}",
+            hint="pass another path, or make room and give permission there",
+        ) from None
+
+
+def _write_beside(path: Path, content: bytes, mode: int) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         try:

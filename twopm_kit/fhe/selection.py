@@ -1,15 +1,18 @@
 """Choose, rename and put side by side the columns of encrypted frames."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from twopm_kit.errors import CiphertextError
 from twopm_kit.fhe.columns import fold, same_key, unfold, ungroup
+from twopm_kit.fhe.container import MAX_NAME
 
 if TYPE_CHECKING:
     from twopm_kit.fhe.frames import EncryptedFrame
 
-__all__ = ["chosen", "renamed", "side_by_side", "spelled"]
+__all__ = ["chosen", "differences", "renamed", "side_by_side", "spelled"]
 
 
 def spelled(frame: "EncryptedFrame", names: object, doing: str) -> list[str]:
@@ -20,7 +23,14 @@ def spelled(frame: "EncryptedFrame", names: object, doing: str) -> list[str]:
     CiphertextError
         None, one that the frame does not have, or one twice.
     """
-    given = names if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
+    given = names if isinstance(names, Iterable) and not isinstance(names, str | bytes) else (names,)
+    if _are_rows(names) or (
+        isinstance(names, tuple) and any(_are_rows(n) or isinstance(n, np.ndarray) for n in names)
+    ):
+        raise CiphertextError(
+            f"rows of an encrypted frame were asked for, by {_told(names)}; only columns can be chosen",
+            hint="choose rows before encrypting, or columns by name: enc[['a', 'b']]",
+        )
     wanted = [str(name) for name in given]
     members = _members(frame)
     known = {name: [name] for name in frame.columns} | members
@@ -49,9 +59,18 @@ def chosen(frame: "EncryptedFrame", names: list[str]) -> "EncryptedFrame":
     return frame.with_columns(ungroup((by_name[name] for name in names), _members(frame)))
 
 
-def renamed(frame: "EncryptedFrame", names: Sequence[str] | Mapping[str, str]) -> "EncryptedFrame":
-    """Frame with other column names: one for each, or a mapping of old names to new ones."""
+def renamed(
+    frame: "EncryptedFrame", names: Sequence[str] | Mapping[str, str] | Callable[[str], str]
+) -> "EncryptedFrame":
+    """Frame with other column names: one for each, a mapping of old names to new ones, or a function."""
     old = frame.columns
+    if callable(names):
+        names = [names(name) for name in old]
+    if not isinstance(names, Iterable):
+        raise CiphertextError(
+            f"an object of type {type(names).__name__} was passed to rename columns",
+            hint="pass one name for each column, a mapping of old names to new ones, or a function",
+        )
     if isinstance(names, Mapping):
         missing = [str(name) for name in names if name not in old]
         if missing:
@@ -63,8 +82,13 @@ def renamed(frame: "EncryptedFrame", names: Sequence[str] | Mapping[str, str]) -
     new = [str(name) for name in names]
     if isinstance(names, str) or len(new) != len(old) or len(set(new)) != len(new):
         raise CiphertextError(
-            f"{len(new)} names were passed for {len(old)} columns",
-            hint="pass one different name for each column",
+            f"{len(new)} names ({len(set(new))} different) were passed for {len(old)} columns",
+            hint="pass a sequence with one different name for each column",
+        )
+    if any(len(name) > MAX_NAME for name in new):
+        raise CiphertextError(
+            f"a column name is longer than {MAX_NAME} characters, which no container takes",
+            hint="shorten the name",
         )
     columns = (column.renamed(name) for column, name in zip(frame.every, new, strict=True))
     return frame.with_columns(fold(unfold(ungroup(columns, _members(frame)))))
@@ -83,11 +107,11 @@ def side_by_side(frames: "Sequence[EncryptedFrame]") -> "EncryptedFrame":
     first = frames[0]
     for other in frames[1:]:
         same_key(first.fingerprint, other.fingerprint, "putting frames side by side")
-        mine, theirs = ((f.n_rows, f.profile, f.packing, f.layout, f.size) for f in (first, other))
-        if mine != theirs or first.layout.kind == "blocks":
+        differ = differences(first, other)
+        if differ or first.layout.kind == "blocks":
             raise CiphertextError(
-                f"putting frames side by side: {mine[0]} rows ({mine[2]}) in {mine[3].kind} and {theirs[0]} "
-                f"rows ({theirs[2]}) in {theirs[3].kind}; rows, profile and packing must agree, in columns",
+                f"putting frames side by side: {'; '.join(differ) or 'both are in blocks'}; rows, profile, "
+                "packing and layout must agree, in columns",
                 hint="encrypt the same rows in the same way, in columns",
             )
     names = [name for frame in frames for name in frame.columns]
@@ -103,6 +127,39 @@ def side_by_side(frames: "Sequence[EncryptedFrame]") -> "EncryptedFrame":
     joined.padding = "zeros" if all(frame.padding == "zeros" for frame in frames) else "any"
     joined.evaluator = next((f.evaluator for f in frames if f.evaluator is not None), None)
     return joined
+
+
+def differences(left: "EncryptedFrame", right: "EncryptedFrame") -> list[str]:
+    """Say in what two frames differ that keeps their slots from meeting; column names do not count."""
+    facts: dict[str, Callable[[EncryptedFrame], object]] = {
+        "rows": lambda f: f"{f.n_rows:,}",
+        "profile": lambda f: repr(f.profile),
+        "packing": lambda f: repr(f.packing),
+        "layout": lambda f: (
+            f"{f.layout.samples} rows a block" if f.layout.kind == "blocks" else f.layout.kind
+        ),
+        "polynomials a ciphertext": lambda f: f.size,
+    }
+    return [
+        f"{name} {fact(left)} and {fact(right)}" for name, fact in facts.items() if fact(left) != fact(right)
+    ]
+
+
+def _are_rows(names: object) -> bool:
+    return isinstance(names, slice) or names is Ellipsis or _is_mask(names)
+
+
+def _told(names: object) -> str:
+    if isinstance(names, slice):
+        return f"{names.start or ''}:{names.stop or ''}"
+    return "a mask" if _is_mask(names) else f"an object of type {type(names).__name__}"
+
+
+def _is_mask(names: object) -> bool:
+    dtype = getattr(names, "dtype", None)
+    if dtype is not None:
+        return str(dtype) in ("bool", "boolean")
+    return isinstance(names, Sequence) and bool(names) and all(isinstance(n, bool | np.bool_) for n in names)
 
 
 def _members(frame: "EncryptedFrame") -> dict[str, list[str]]:

@@ -19,11 +19,12 @@ from twopm_kit.fhe.arithmetic import product_noise, relinearisation_noise, resca
 from twopm_kit.fhe.columns import Column, unfold
 from twopm_kit.fhe.container import MAX_COLUMNS, MAX_NAME, MAX_ROWS, ColumnHeader
 from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, plan_flood
-from twopm_kit.fhe.frames import EncryptedFrame, sums_frame
-from twopm_kit.fhe.seal_io import read_file, write_atomic
+from twopm_kit.fhe.frame_html import counted
+from twopm_kit.fhe.frames import EncryptedFrame, as_bytes, sums_frame
+from twopm_kit.fhe.seal_io import as_path, read_file, write_atomic
 from twopm_kit.fhe.summaries import Shift
 from twopm_kit.fhe.sums import slot_sums
-from twopm_kit.fhe.tables import NUMBERS
+from twopm_kit.fhe.tables import NUMBERS, plain_array
 from twopm_kit.untrusted import load_json
 
 __all__ = ["KINDS", "EncryptedStatistic", "Recipe", "summarise"]
@@ -43,6 +44,8 @@ _PATIENCE: Final = 2.0
 #: Rounding may be this many times the noise that is there already; sums fill this part of the primes.
 _WORTH: Final = 16.0
 _FILLED: Final = 0.9
+#: Room that is left where there are levels, so that eight statistics can be pooled.
+_POOLED_BITS: Final = 3.0
 #: Masked sums live side by side in memory.
 _MOST_BYTES: Final = 1 << 32
 
@@ -199,11 +202,19 @@ class EncryptedStatistic:
             The sums are not those of the recipe, or counts cannot be told apart from their error.
         """
         terms = [_name(term) for term in self.recipe.terms()]
-        values = np.zeros(0) if opened is None else np.asarray(opened, dtype=np.float64).ravel()
+        given = np.zeros(0) if opened is None else plain_array(opened)
+        if given.dtype.kind not in "biuf":
+            raise CiphertextError(
+                f"opened sums of dtype {given.dtype} were passed; expected numbers",
+                hint="pass what holder.decrypt(statistic.sums) gave",
+            )
+        values = given.astype(np.float64).ravel()
         errors = self._errors() if errors is None else errors
         if len(values) != len(terms) or len(errors) != len(terms):
             raise CiphertextError(
-                f"{len(values)} opened sums were passed for {len(terms)}", hint="open statistic.sums whole"
+                f"{counted(len(values), 'opened sum')} came with {counted(len(errors), 'error')}; expected "
+                f"{len(terms)} of each",
+                hint="open statistic.sums whole",
             )
         return _Finish(
             self.recipe,
@@ -220,17 +231,28 @@ class EncryptedStatistic:
             for h in sums.heads
         ]
 
-    def __add__(self, other: "EncryptedStatistic") -> "EncryptedStatistic":
+    def __add__(self, other: "EncryptedStatistic | int") -> "EncryptedStatistic":
+        if type(other) is int and other == 0:
+            return self  # where sum() begins
         if not isinstance(other, EncryptedStatistic) or replace(other.recipe, rows=0) != replace(
             self.recipe, rows=0
         ):
             raise CiphertextError(
-                f"a {self.kind} was added to something that is not the same statistic of the same columns",
+                f"the {self.kind} of {counted(len(self.recipe.columns), 'column')} was added to "
+                f"{_told(other)}, which is not the same statistic of the same columns",
                 hint="compute both with the same columns, missing=, shift= and ddof=",
             )
         mine, theirs = self.sums, other.sums
         sums = None if mine is None or theirs is None else mine + theirs
         return EncryptedStatistic(replace(self.recipe, rows=self.recipe.rows + other.recipe.rows), sums)
+
+    __radd__ = __add__
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise CiphertextError(
+            f"an array of an encrypted {self.kind} was asked for; only the key holder can read it",
+            hint="open it with holder.decrypt(statistic)",
+        )
 
     def compact(self) -> "EncryptedStatistic":
         """Relinearise products, and rescale them where that costs no digits: what a committee can open.
@@ -286,7 +308,7 @@ class EncryptedStatistic:
         WrongKey
             Under another key than ``key``.
         """
-        content = bytes(content)
+        content = as_bytes(content, "an encrypted statistic")
         front = content[: _FRONT.size]
         magic, version, size = _FRONT.unpack(front) if len(front) == _FRONT.size else (b"", 0, 0)
         if magic != _MAGIC or version != _VERSION:
@@ -313,14 +335,14 @@ class EncryptedStatistic:
 
     def save(self, path: str | Path) -> Path:
         """Write the statistic to ``path``, whole or not at all; returns the path."""
-        target = Path(path)
+        target = as_path(path)
         write_atomic(target, self.to_bytes())
         return target
 
     @classmethod
     def load(cls, path: str | Path, key: Any = None) -> "EncryptedStatistic":
         """Read a statistic file; see `from_bytes` for what is checked."""
-        return cls.from_bytes(read_file(Path(path), "an encrypted statistic"), key)
+        return cls.from_bytes(read_file(path, "an encrypted statistic"), key)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise CiphertextError(
@@ -330,8 +352,9 @@ class EncryptedStatistic:
     def __repr__(self) -> str:
         key = "" if self.sums is None else f", key {self.sums.fingerprint[:8]}…"
         return (
-            f"<EncryptedStatistic {self.kind} of {len(self.recipe.columns)} columns over "
-            f"{self.recipe.rows:,} rows: {self.n_ciphertexts} masked sums{key}; open with holder.decrypt>"
+            f"<EncryptedStatistic {self.kind} of {counted(len(self.recipe.columns), 'column')} "
+            f"over {counted(self.recipe.rows, 'row')}: {counted(self.n_ciphertexts, 'masked sum')}{key}; "
+            "open with holder.decrypt>"
         )
 
     def _repr_html_(self) -> str:
@@ -354,6 +377,12 @@ class EncryptedStatistic:
         )
 
 
+def _told(other: object) -> str:
+    if isinstance(other, EncryptedStatistic):
+        return f"a {other.kind}"
+    return f"an object of type {type(other).__name__}"
+
+
 # At the server ------------------------------------------------------------------------------------------
 
 
@@ -368,7 +397,8 @@ def summarise(frame: EncryptedFrame, kind: str, *, ddof: int = 1, shift: Shift =
         Rows do not stand in slots of their own, the padding is not known to be 0, or the sums do not fit
         into the profile: says which bounds would.
     """
-    _check(frame, kind, ddof)
+    ddof = _whole_number(ddof)
+    _check(frame, kind)
     if kind == "corr" and frame.masked:
         raise CiphertextError(
             f"the correlation of {', '.join(frame.masked[:8])}, which may have missing values, needs "
@@ -420,9 +450,16 @@ def summarise(frame: EncryptedFrame, kind: str, *, ddof: int = 1, shift: Shift =
     return EncryptedStatistic(recipe, slot_sums(low, ((h, summed(t)) for h, t in bar), level=level))
 
 
-def _check(frame: EncryptedFrame, kind: str, ddof: int) -> None:
-    if type(ddof) is not int or not 0 <= ddof <= MAX_ROWS:
-        raise CiphertextError(f"ddof={ddof!r} was passed", hint="pass a whole number, 0 or above")
+def _whole_number(ddof: object) -> int:
+    if isinstance(ddof, bool) or not isinstance(ddof, int | np.integer) or not 0 <= ddof <= MAX_ROWS:
+        raise CiphertextError(
+            f"ddof={ddof!r} was passed; expected a whole number from 0 to {MAX_ROWS:,}",
+            hint="pass 1, the default, or 0 for the variance of exactly these rows",
+        )
+    return int(ddof)
+
+
+def _check(frame: EncryptedFrame, kind: str) -> None:
     if frame.layout.kind != "columns" or frame.packing != "real":
         raise CiphertextError(
             f"{kind} of a frame in layout {frame.layout.kind!r}, packing {frame.packing!r}: rows do not have "
@@ -431,23 +468,30 @@ def _check(frame: EncryptedFrame, kind: str, ddof: int) -> None:
         )
     if frame.padding != "zeros" and frame.n_rows % frame.engine.slots:
         raise CiphertextError(
-            f"{kind} of computed columns of {frame.n_rows} rows: what is in the slots beyond the last row is "
-            "not known, and would count",
+            f"{kind} of computed columns of {counted(frame.n_rows, 'row')}: what is in the slots beyond "
+            "the last row is not known, and would count",
             hint="take statistics of encrypted columns and of sums and products of them, or encrypt a whole "
             f"number of blocks of {frame.engine.slots} rows",
         )
 
 
 def _offsets(frame: EncryptedFrame, shift: Shift) -> tuple[float, ...]:
-    named = dict(shift.items()) if isinstance(shift, (Mapping, pd.Series)) else None
-    unknown = [str(name) for name in named or () if name not in frame.columns]
+    named: dict[str, Any] | None = None
+    if isinstance(shift, Mapping | pd.Series):
+        named = {str(name): value for name, value in shift.items()}
+    unknown = [name for name in named or () if name not in frame.columns]
     given: list[Any] = [shift if named is None else named.get(name, 0.0) for name in frame.columns]
     good = all(
-        isinstance(v, (int, float, np.integer, np.floating)) and math.isfinite(float(v)) for v in given
+        isinstance(v, int | float | np.integer | np.floating)
+        and not isinstance(v, bool)
+        and math.isfinite(float(v))
+        for v in given
     )
     if unknown or not good:
         raise CiphertextError(
-            f"shift={'for ' + ', '.join(unknown[:8]) if unknown else shift!r} was passed",
+            f"shift= names {', '.join(unknown[:8])}, which the frame does not have"
+            if unknown
+            else f"shift={shift!r} was passed; expected finite numbers",
             hint=f"pass a finite number, or one by name for columns of: {', '.join(frame.columns[:20])}",
         )
     # where values are missing a slot holds 0 and has to stay so: the mask is multiplied by a whole number
@@ -480,20 +524,27 @@ def _head(frame: EncryptedFrame, term: tuple[Factor, ...], columns: Mapping[Fact
 
 
 def _level(frame: EncryptedFrame, kind: str, heads: Sequence[ColumnHeader]) -> int:
-    """Lowest level at which every sum fits: fewer primes are fewer bytes."""
+    """Lowest level at which every sum fits, and sums of some: fewer primes are fewer bytes."""
     engine = frame.engine
     widest = max(heads, key=lambda h: h.bound * h.scale)
     needed = math.log2(max(widest.bound / engine.slots, 2.0**-60)) + math.log2(widest.scale)
-    level = next((low for low in range(frame.level + 1) if needed <= engine.room_bits(low)), None)
-    if level is None:
+    pooled = needed + _POOLED_BITS
+    level = next((low for low in range(frame.level) if pooled <= engine.room_bits(low)), frame.level)
+    if needed > engine.room_bits(level):
         excess = 2.0 ** (needed - engine.room_bits(frame.level))
         raise CiphertextError(
-            f"{kind} over {frame.n_rows} rows: sums need {needed:.1f} bits, level {frame.level} of profile "
-            f"{frame.profile!r} has {engine.room_bits(frame.level):.1f}",
-            hint=f"encrypt with bounds= {math.sqrt(excess):.3g} times smaller (standardise the columns), "
-            f"with at most 1/{excess:.3g} of the rows, or with a profile that has more levels",
+            f"{kind} over {counted(frame.n_rows, 'row')}: sums need {needed:.1f} bits, level {frame.level} "
+            f"of profile {frame.profile!r} has {engine.room_bits(frame.level):.1f}",
+            hint=f"encrypt with bounds= {_smaller(kind, excess):.3g} times smaller (standardise columns), "
+            + (f"with at most 1/{excess:.3g} of the rows, " if excess < frame.n_rows else "")
+            + "or with a profile that has more levels: see kit.fhe.PROFILES",
         )
     return level
+
+
+def _smaller(kind: str, excess: float) -> float:
+    """Factor by which bounds are too large: sums grow with them, sums of products with their square."""
+    return excess if kind in ("sum", "mean", "count") else math.sqrt(excess)
 
 
 def _rescaled(sums: EncryptedFrame, products: Sequence[bool]) -> dict[str, ColumnHeader]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
+from twopm_kit.errors import CiphertextError
 from twopm_kit.fhe.arithmetic import refuse_order
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Summaries:
     The server sends masked sums, from which the key holder learns the sums and nothing else about a row (see
     `twopm_kit.fhe.sums`); ``holder.decrypt(statistic)`` then gives the object that pandas would give for the
     clear frame. A categorical column counts as its indicator columns, as `pandas.get_dummies` makes them;
-    missing values are left out, as pandas does.
+    missing values are left out, as pandas does. ``axis`` is there for habit: only sums over rows (0, "index")
+    are taken; for sums over columns weigh them, ``enc @ np.ones(d)``.
 
     ``shift`` is a public number near the mean, subtracted before squaring: the result is the same, but where
     the mean is large against the spread no digits are lost to it. Columns that are standardised need none.
@@ -42,25 +44,25 @@ class Summaries:
 
     __slots__ = ()
 
-    def sum(self: Any) -> "EncryptedStatistic":
+    def sum(self: Any, axis: object = 0) -> "EncryptedStatistic":
         """Sum of each column."""
-        return _summary(self, "sum")
+        return _summary(self, "sum", axis=axis)
 
-    def mean(self: Any) -> "EncryptedStatistic":
+    def mean(self: Any, axis: object = 0) -> "EncryptedStatistic":
         """Mean of each column."""
-        return _summary(self, "mean")
+        return _summary(self, "mean", axis=axis)
 
-    def count(self: Any) -> "EncryptedStatistic":
+    def count(self: Any, axis: object = 0) -> "EncryptedStatistic":
         """Count the values that are there: public for columns without a mask."""
-        return _summary(self, "count")
+        return _summary(self, "count", axis=axis)
 
-    def var(self: Any, ddof: int = 1, *, shift: Shift = 0.0) -> "EncryptedStatistic":
+    def var(self: Any, ddof: int = 1, *, axis: object = 0, shift: Shift = 0.0) -> "EncryptedStatistic":
         """Variance of each column; ``ddof`` as in pandas."""
-        return _summary(self, "var", ddof, shift)
+        return _summary(self, "var", ddof, shift, axis)
 
-    def std(self: Any, ddof: int = 1, *, shift: Shift = 0.0) -> "EncryptedStatistic":
+    def std(self: Any, ddof: int = 1, *, axis: object = 0, shift: Shift = 0.0) -> "EncryptedStatistic":
         """Take the standard deviation of each column."""
-        return _summary(self, "std", ddof, shift)
+        return _summary(self, "std", ddof, shift, axis)
 
     def cov(self: Any, ddof: int = 1, *, shift: Shift = 0.0) -> "EncryptedStatistic":
         """Covariance of each pair of columns: d(d + 1)/2 + d ciphertexts for d columns."""
@@ -95,7 +97,14 @@ class Summaries:
         refuse_order(self, "a quantile")
 
 
-def _summary(frame: "EncryptedFrame", kind: str, ddof: int = 1, shift: Shift = 0.0) -> "EncryptedStatistic":
+def _summary(
+    frame: "EncryptedFrame", kind: str, ddof: int = 1, shift: Shift = 0.0, axis: object = 0
+) -> "EncryptedStatistic":
+    if axis not in (0, "index"):
+        raise CiphertextError(
+            f"{kind} with axis={axis!r} was asked for; expected 0: over the rows of each column",
+            hint="weigh columns for one value a row: enc @ np.ones(d)",
+        )
     # Statistics are computed on frames: this module is below them.
     from twopm_kit.fhe.statistics import summarise
 

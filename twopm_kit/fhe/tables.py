@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from twopm_kit.errors import CiphertextError, SchemaError
+from twopm_kit.errors import CiphertextError, SchemaError, TwoPMError
 from twopm_kit.fhe.container import MAX_COLUMNS, MAX_NAME, MAX_ROWS
 from twopm_kit.fhe.profiles import Profile
 
@@ -22,12 +22,13 @@ __all__ = [
     "Missing",
     "Table",
     "check_table",
+    "plain_array",
     "present_name",
     "rebuild",
 ]
 
 Data = pd.DataFrame | npt.ArrayLike
-Bounds = float | Mapping[str, float]
+Bounds = float | Mapping[str, float] | pd.Series
 Missing = str | Sequence[str]
 
 #: Kinds of columns that are numbers.
@@ -98,8 +99,8 @@ def check_table(
         category.
     profile : Profile
         Says how large values may be.
-    bounds : float or mapping of column name to float, optional
-        Public upper limits of the absolute values. Without them each column gets the next power of 16, which
+    bounds : float, or mapping or Series of column name to float, optional
+        Public upper limits of the absolute values. Without them each column gets the next power of 4, which
         tells a server roughly how large its largest value is.
     missing : str or sequence of str
         "refuse"; "mask" gives every column whose dtype can have missing values a mask; names do so for these
@@ -119,19 +120,21 @@ def check_table(
             hint="pass at least one row and one column",
         )
     names = [name for name, _ in columns]
+    if isinstance(bounds, Mapping | pd.Series):
+        bounds = {str(name): bound for name, bound in bounds.items()}
     masked = _masked(columns, missing)
     parts = [part for name, column in columns for part in _spread(name, column, mask=name in masked)]
     _check_names([part.name for part in parts])
     if len(parts) > MAX_COLUMNS or rows > MAX_ROWS:
         raise SchemaError(
-            f"a table of {rows} rows and {len(parts)} columns was passed; limits are {MAX_ROWS} and "
-            f"{MAX_COLUMNS}",
+            f"a table of {rows} rows and {len(parts)} columns was passed; limits are {MAX_ROWS:,} "
+            f"rows and {MAX_COLUMNS:,} columns",
             hint="encrypt it in parts",
         )
     limits = tuple(
         _bound(p.name, np.abs(p.values), profile, bounds) if p.kind in NUMBERS else 1.0 for p in parts
     )
-    if isinstance(bounds, Mapping) and (unknown := sorted(set(map(str, bounds)) - set(names))):
+    if isinstance(bounds, Mapping) and (unknown := sorted(set(bounds) - set(names))):
         raise SchemaError(
             f"bounds were passed for {', '.join(unknown)}, which the table does not have",
             hint=f"name columns of the table: {', '.join(names[:10])}",
@@ -155,16 +158,14 @@ def _from_frame(frame: pd.DataFrame) -> list[tuple[str, Any]]:
 
 
 def _from_array(data: npt.ArrayLike) -> list[tuple[str, Any]]:
-    try:
-        array = np.asarray(data)
-    except ValueError:
+    array = plain_array(data)
+    if array.ndim == 0 or array.dtype.kind not in "biuf":
+        found = "a single value" if array.ndim == 0 else f"dtype {array.dtype}"
         raise SchemaError(
-            "rows of different length were passed; expected a table", hint="pass a DataFrame or a 2-D array"
-        ) from None
-    if array.dtype.kind not in "biuf":
-        raise SchemaError(
-            f"an array of dtype {array.dtype} was passed; expected numbers or booleans",
-            hint="convert it with .astype(float), or pass text and categories in a DataFrame",
+            f"an object of type {type(data).__name__} was passed ({found}); expected rows × columns of "
+            "numbers or booleans",
+            hint="pass a DataFrame (with text and categories), or an array; convert it with .astype(float) "
+            "where it holds numbers",
         )
     if array.ndim == 1:
         array = array.reshape(-1, 1)
@@ -176,6 +177,36 @@ def _from_array(data: npt.ArrayLike) -> list[tuple[str, Any]]:
     return [(f"x{j}", pd.Series(array[:, j].astype(np.float64))) for j in range(array.shape[1])]
 
 
+def plain_array(data: Any) -> npt.NDArray[Any]:
+    """Array of what holds plain values: nested sequences, NumPy, pandas, tensors. Masked values become NaN.
+
+    Raises
+    ------
+    SchemaError
+        Sparse, of rows of different length, or nothing that an array can be made of.
+    """
+    if hasattr(data, "toarray"):
+        raise SchemaError(
+            f"a sparse matrix ({type(data).__name__}) was passed; where zeros are would be public",
+            hint="pass data.toarray()",
+        )
+    try:
+        if hasattr(data, "detach"):  # a tensor, on whatever device, with or without a gradient
+            data = data.detach().cpu()
+            data = data.double() if data.is_floating_point() else data
+        if isinstance(data, np.ma.MaskedArray):
+            data = np.ma.filled(data.astype(np.float64), np.nan)
+        return np.asarray(data)
+    except TwoPMError:
+        raise
+    except (TypeError, ValueError, RuntimeError):
+        raise SchemaError(
+            f"an object of type {type(data).__name__} was passed that no array can be made of, as of rows of "
+            "different length; expected a table",
+            hint="pass a DataFrame or a 2-D array",
+        ) from None
+
+
 def _check_names(names: list[str]) -> None:
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -185,6 +216,11 @@ def _check_names(names: list[str]) -> None:
             f"a column name, or name and category, is longer than {MAX_NAME} characters",
             hint="shorten the name",
         )
+    if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+        raise SchemaError(
+            "a column name or category holds half of a surrogate pair, which is not text",
+            hint="rename the column: it was read with another encoding than it was written",
+        )
 
 
 def _masked(columns: list[tuple[str, Any]], missing: Missing) -> set[str]:
@@ -193,7 +229,8 @@ def _masked(columns: list[tuple[str, Any]], missing: Missing) -> set[str]:
     if missing == "mask":
         return {name for name, column in columns if _can_miss(column.dtype)}
     known = {name for name, _ in columns}
-    wanted = set() if isinstance(missing, str) else set(map(str, missing))
+    several = isinstance(missing, Iterable) and not isinstance(missing, str)
+    wanted = set(map(str, missing)) if several else set()
     if not wanted or not wanted <= known:
         raise SchemaError(
             f"missing={missing!r} was passed; expected 'refuse', 'mask', or names of columns",
@@ -234,12 +271,18 @@ def _is_text(dtype: Any) -> bool:
     return bool(pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype))
 
 
+def _is_missing(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def _indicators(name: str, column: Any, *, mask: bool) -> Iterable[_Part]:
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        wrong = next((type(v).__name__ for v in column if not isinstance(v, str) and not pd.isna(v)), None)
+        wrong = next(
+            (type(v).__name__ for v in column if not isinstance(v, str) and not _is_missing(v)), None
+        )
         if wrong is not None:
             raise SchemaError(
-                f"column {name!r} has dtype {column.dtype} and holds a {wrong}; expected text",
+                f"column {name!r} has dtype {column.dtype} and holds values of type {wrong}; expected text",
                 hint="convert it: .infer_objects() for numbers and booleans, .astype(str) for anything else",
             )
         column = column.astype("category")
@@ -274,23 +317,32 @@ def _refuse_missing(name: str, gone: npt.NDArray[np.bool_]) -> None:
 def _refuse(name: str, wrong: npt.NDArray[np.bool_], kind: str, hint: str) -> None:
     if wrong.any():
         raise SchemaError(
-            f"column {name!r}, row {int(np.argmax(wrong))}: the value is {kind}; {int(wrong.sum())} such "
-            "values in the column, expected finite numbers",
+            f"column {name!r}, row {int(np.argmax(wrong))}: the value is {kind}, one of {int(wrong.sum()):,} "
+            "in the column; expected none",
             hint=hint,
         )
 
 
-def _bound(name: str, sizes: npt.NDArray[np.float64], profile: Profile, bounds: Bounds | None) -> float:
+def _bound(name: str, sizes: npt.NDArray[np.float64], profile: Profile, bounds: Any) -> float:
     row, largest = int(np.argmax(sizes)), float(sizes.max())
     wanted = bounds.get(name) if isinstance(bounds, Mapping) else bounds
     limit = profile.max_value
     if wanted is not None:
+        if isinstance(wanted, bool | np.bool_) or not isinstance(
+            wanted, int | float | np.integer | np.floating
+        ):
+            raise SchemaError(
+                f"column {name!r} was given a bound of type {type(wanted).__name__}; expected a number",
+                hint="pass one number, or a mapping or Series of column names to numbers",
+            )
         wanted = float(wanted)
         if not 0.0 < wanted <= limit:
             raise SchemaError(
                 f"column {name!r} was given the bound {wanted:g}; profile {profile.name!r} takes bounds "
                 f"above 0 and up to {limit:g}",
-                hint="pass a smaller bound and scale the column, or use a profile with a larger range",
+                hint="pass a smaller bound and scale the column, or use a profile with a larger range"
+                if wanted > limit
+                else "pass a number above 0",
             )
         limit = wanted
     if largest > limit:

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -23,6 +23,16 @@ def cancer():
     x, y = load_breast_cancer(return_X_y=True, as_frame=True)
     frame = pd.DataFrame(StandardScaler().fit_transform(x), columns=x.columns)
     return frame, y, LogisticRegression(max_iter=2000).fit(frame, y)
+
+
+@pytest.fixture(scope="session")
+def iris():
+    return load_iris(return_X_y=True, as_frame=True)
+
+
+@pytest.fixture(scope="session")
+def rows(holder, iris):
+    return holder.encrypt(iris[0])
 
 
 @pytest.fixture

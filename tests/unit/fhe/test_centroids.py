@@ -3,23 +3,12 @@ import pandas as pd
 import pytest
 import sklearn.cluster
 import sklearn.neighbors
-from sklearn.datasets import load_iris
 
 from twopm_kit.errors import SchemaError, WrongKey
 from twopm_kit.fhe import EncryptedFrame, Evaluator, KeyHolder
 from twopm_kit.fhe.committee import Committee
 from twopm_kit.fhe.models.centroids import KMeans, NearestCentroid, assigner
-from twopm_kit.fhe.models.forms import one_hot
-
-
-@pytest.fixture(scope="module")
-def iris():
-    return load_iris(return_X_y=True, as_frame=True)
-
-
-@pytest.fixture(scope="module")
-def rows(holder, iris):
-    return holder.encrypt(iris[0])
+from twopm_kit.fhe.models.classes import one_hot
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +37,21 @@ def test_class_means_equal_those_of_scikit_learn(holder, iris, rows):
     assert np.abs(np.sum(x.to_numpy() ** 2, axis=1)[:, None] - opened.to_numpy() - distances).max() < 1e-5
     assert (model.classes_of(opened) == fitted.predict(x)).all()
     assert model.score(x, y) == fitted.score(x, y)
+
+
+def test_class_means_of_several_owners(holder, iris):
+    x, y = iris
+    hot = one_hot(y)
+    parts = slice(0, 40), slice(40, 150)  # the first owner has one class alone
+    model = NearestCentroid().fit(
+        [holder.encrypt(x[part]) for part in parts],
+        [holder.encrypt(hot[part], bounds=1) for part in parts],
+        opener=holder,
+    )
+    assert model.counts_.tolist() == [50, 50, 50]
+    assert np.abs(model.centroids_ - x.groupby(y).mean().to_numpy()).max() < 1e-5
+    with pytest.raises(SchemaError, match="frames of"):
+        NearestCentroid().fit(holder.encrypt(x), [holder.encrypt(hot[part]) for part in parts], opener=holder)
 
 
 def test_means_from_scikit_learn_take_columns_by_name(holder, iris):
@@ -174,7 +178,7 @@ def test_clusters_that_cannot_be(holder, stranger, iris, rows, first):
         KMeans(2, init=first).fit(rows, opener=holder)
     with pytest.raises(SchemaError, match="n_clusters"):
         KMeans(0)
-    with pytest.raises(SchemaError, match="same columns"):
+    with pytest.raises(SchemaError, match="different columns"):
         KMeans(3, init=first).fit([rows, holder.encrypt(x.to_numpy())], opener=holder)
     with pytest.raises(SchemaError, match="ways to assign"):
         KMeans(3, init=first).fit([rows, rows], opener=holder, assign=assigner(x, holder))

@@ -3,25 +3,16 @@ import pandas as pd
 import pytest
 import sklearn.decomposition
 import sklearn.discriminant_analysis
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_breast_cancer
 
 from twopm_kit.errors import BudgetSpent, CiphertextError, SchemaError, WrongKey
 from twopm_kit.fhe import EncryptedFrame, KeyHolder, weighted_sum
 from twopm_kit.fhe.committee import Committee
 from twopm_kit.fhe.layouts import Layout
+from twopm_kit.fhe.models.centroids import KMeans, NearestCentroid
+from twopm_kit.fhe.models.classes import one_hot
 from twopm_kit.fhe.models.components import LDA, PCA
-from twopm_kit.fhe.models.forms import one_hot
 from twopm_kit.fhe.models.moments import products, squares, totals
-
-
-@pytest.fixture(scope="module")
-def iris():
-    return load_iris(return_X_y=True, as_frame=True)
-
-
-@pytest.fixture(scope="module")
-def rows(holder, iris):
-    return holder.encrypt(iris[0])
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +158,52 @@ def test_components_from_numbers(holder):
     assert "2 columns, 1 result" in repr(model)
 
 
+@pytest.mark.parametrize("kind", [PCA, LDA])
+@pytest.mark.parametrize("count", [0, -1, "x", 1.5, True, [2]])
+def test_numbers_of_components_that_cannot_be(kind, count):
+    with pytest.raises(SchemaError, match="n_components="):
+        kind(count)
+    assert kind(np.int64(2)).n_components == 2
+
+
+def test_several_owners_are_fitted_as_one(holder, iris):
+    x, y = iris
+    hot = one_hot(y)
+    parts = slice(0, 70), slice(70, 150)
+    frames = [holder.encrypt(x[part]) for part in parts]
+    labels = [holder.encrypt(hot[part], bounds=1) for part in parts]
+    found = PCA(2).fit(frames, opener=holder)
+    clear = sklearn.decomposition.PCA(2).fit(x)
+    assert found.n_samples_ == 150
+    assert found.columns == tuple(x.columns)
+    assert np.abs(found.components_ - PCA.from_sklearn(clear).components_).max() < 1e-4
+    apart = LDA().fit(frames, labels, opener=holder)
+    fitted = sklearn.discriminant_analysis.LinearDiscriminantAnalysis().fit(x, y)
+    assert apart.counts_.tolist() == [50, 50, 50]
+    assert np.abs(apart.simulate(x).argmax(axis=1) - fitted.predict(x)).max() == 0
+    assert np.abs(apart.means_ - fitted.means_).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", [PCA, LDA, NearestCentroid, KMeans])
+def test_rows_that_nothing_is_fitted_on(holder, stranger, iris, rows, labels, kind):
+    x = iris[0]
+    masked = holder.encrypt(x.where(x > 0.2), missing="mask")
+    cases = [
+        (x, holder, SchemaError, "enc_X is a DataFrame"),
+        ([], holder, SchemaError, "enc_X is a list"),
+        ([rows, x], holder, SchemaError, "holds a DataFrame"),
+        ([rows, rows[list(x.columns[::-1])]], holder, SchemaError, "different columns"),
+        ([rows, stranger.encrypt(x)], holder, WrongKey, "training"),
+        (rows, None, SchemaError, "opener is a NoneType"),
+        (rows, stranger, WrongKey, "opening sums"),
+        (masked, holder, CiphertextError, "missing values"),
+    ]
+    for enc, opener, error, words in cases:
+        more = [] if kind in (PCA, KMeans) else [[labels] * len(enc) if isinstance(enc, list) else labels]
+        with pytest.raises(error, match=words):
+            kind().fit(enc, *more, opener=opener)
+
+
 def test_components_that_cannot_be(holder, rows, iris):
     with pytest.raises(SchemaError, match="n_components"):
         PCA(5).fit(rows, opener=holder)
@@ -230,7 +267,7 @@ def test_discriminants_equal_those_of_scikit_learn(holder, iris, rows, labels):
     assert opened.columns.tolist() == ["score_0", "score_1", "score_2"]
     assert np.abs(opened.to_numpy() - model.simulate(x)).max() < 1e-4
     assert (model.classes_of(opened) == clear.predict(x)).all()
-    assert model.score(x, y) == clear.score(x, y)
+    assert model.score(x, y) == model.score(rows, y, opener=holder) == clear.score(x, y)
     projected = holder.decrypt(model.transform(rows))
     assert projected.columns.tolist() == ["lda0", "lda1"]
     assert np.abs(projected.to_numpy() - signs * clear.transform(x)).max() < 1e-2

@@ -167,7 +167,7 @@ def test_what_cannot_be_encrypted_is_refused_by_name(summer, table, tmp_path):
         ([[1.0], [1.0, 2.0]], {}, "different length"),
         (["a", "b"], {}, "dtype"),
         (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), {}, "not unique"),
-        (pd.DataFrame({"a": ["x", 5]}), {}, "holds a int"),
+        (pd.DataFrame({"a": ["x", 5]}), {}, "values of type int"),
         (np.zeros((2, 2, 2)), {}, "3 dimensions"),
         (table, {"columns": ["a", "zz"]}, "zz"),
         (table, {"columns": []}, "were chosen"),

@@ -80,7 +80,7 @@ def test_unknown_profile():
 
 def test_bound_classes_are_coarse():
     linear = fhe.PROFILES["linear"]
-    assert [linear.bound_for(v) for v in (0.0, 1.0, 1.01, 16.0, 17.0, 4254.0)] == [1, 1, 16, 16, 256, 65536]
+    assert [linear.bound_for(v) for v in (0.0, 1.0, 1.01, 16.0, 17.0, 4254.0)] == [1, 1, 4, 16, 64, 16384]
     assert linear.bound_for(linear.max_value) == linear.max_value == 2.0**28
 
 

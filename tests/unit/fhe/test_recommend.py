@@ -23,9 +23,7 @@ def tastes(seed=0, users=400, movies=300, rank=12):
 
 
 def ask(recommender, holder, users, **how):
-    enc = holder.encrypt(users, layout=Layout.blocks(), **how)
-    enc.evaluator = holder.evaluator(rotations=recommender.rotations)
-    return recommender.score(enc)
+    return recommender.score(holder.encrypt(users, plan=recommender.plan(), **how))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_history_to_suggestions(holder):
     user = user_vector(history, items)
     recommender = Recommender(items)
     public = Evaluator.from_bytes(holder.evaluator(rotations=recommender.rotations).to_bytes())
-    sent = holder.encrypt(user, layout=Layout.blocks()).to_bytes()
+    sent = holder.encrypt(user, plan=recommender.plan()).to_bytes()
     assert len(sent) < 200_000
     answer = recommender.score(EncryptedFrame.from_bytes(sent, public)).to_bytes()
     opened = holder.decrypt(EncryptedFrame.from_bytes(answer, holder))
@@ -118,6 +116,7 @@ def test_the_plan_names_what_it_takes(holder):
     scores = ask(recommender, holder, np.ones((1, 33)))
     assert scores.nbytes == pytest.approx(plan.bytes_down, rel=0.15)
     assert plan.describe()["rotations"].tolist() == [7, 0, 14]
+    assert plan.describe()["scale (bits)"].tolist() == [50.0, np.log2(scores.scale), np.log2(scores.scale)]
 
 
 def test_a_plan_brings_layout_and_rotation_keys(holder):
@@ -168,6 +167,13 @@ def test_items_that_cannot_be():
         Recommender(np.ones((3, 2)), names=["a", "a", "b"])
     with pytest.raises(SchemaError, match="not finite"):
         Recommender([[np.nan]])
+
+
+def test_complex_numbers_are_refused():
+    items = pd.DataFrame(np.eye(3))
+    for work in (lambda: Recommender(items + 1j), lambda: Recommender(items).simulate([1j, 0, 0])):
+        with pytest.raises(SchemaError, match="complex"):
+            work()
 
 
 def test_user_vectors():

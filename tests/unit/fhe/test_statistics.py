@@ -299,7 +299,7 @@ def test_hostile_statistics_are_refused(holder):
             EncryptedStatistic.from_bytes(content, holder)
         assert caught.value.hint
     assert EncryptedStatistic.from_bytes(forged(stat.recipe.to_json())).recipe == stat.recipe
-    with pytest.raises(CiphertextError, match="opened sums"):
+    with pytest.raises(CiphertextError, match="opened sum"):
         stat.finish([1.0])
     assert isinstance(Recipe.from_json(stat.recipe.to_json()), Recipe)
 
@@ -341,3 +341,13 @@ def test_openings_are_counted(small):
         own.decrypt(enc.var())
     assert isinstance(enc.var().sums, EncryptedFrame)
     assert summarise(enc, "mean").n_ciphertexts == 3
+
+
+@pytest.mark.parametrize(("profile", "bound"), [("linear", 16.0), ("mlp", 16.0), ("deep", 16000.0)])
+def test_summaries_of_several_owners_can_be_pooled(small, profile, bound):
+    """At the lowest level at which one of "deep" fits there is no room for a second."""
+    owner = KeyHolder.generate(profile)
+    described = owner.encrypt(small, bounds=bound).describe()
+    pooled = owner.decrypt(sum([described] * 8), flood=False)
+    clear = pd.concat([small] * 8).describe().loc[["count", "mean", "std"]]
+    assert np.abs(pooled - clear).to_numpy().max() < 1e-3

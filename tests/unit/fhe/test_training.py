@@ -11,7 +11,15 @@ from sklearn.linear_model import Ridge as ClearRidge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from twopm_kit.errors import BudgetSpent, CiphertextError, FHEError, ProfileError, SchemaError, WrongKey
+from twopm_kit.errors import (
+    BudgetSpent,
+    CiphertextError,
+    FHEError,
+    ProfileError,
+    SchemaError,
+    TrainingDiverged,
+    WrongKey,
+)
 from twopm_kit.fhe import EncryptedFrame, KeyHolder
 from twopm_kit.fhe.committee import Committee
 from twopm_kit.fhe.models.gradient import GradientSums, ScorePolynomial, clear_sums
@@ -136,6 +144,8 @@ def test_least_squares_refuses(holder, sick):
         Ridge(-1.0)
     with pytest.raises(SchemaError, match="without an opener"):
         LinearRegression().fit_clear(x, y).score(holder.encrypt(x), y)
+    with pytest.raises(SchemaError, match="442 rows and y of shape"):
+        LinearRegression().fit_clear(x, y).score(x, y[:9])
 
 
 # Logistic regression -----------------------------------------------------------------------------------
@@ -163,6 +173,22 @@ def test_the_plan_says_what_an_epoch_takes(trainer, hidden_tumours):
     assert LogisticRegression.plan(5000, 30, 3).describe()["ciphertexts"].tolist() == [6] * 5 + [96]
     with pytest.raises(ProfileError, match="profiles that can: 'train', 'cnn', 'deep'"):
         LogisticRegression.plan(10, 2, profile="linear")
+
+
+def test_only_encrypted_training_shows_progress(trainer, tumours, hidden_tumours, monkeypatch):
+    shown = []
+
+    def bar(epochs, **_):
+        shown.append(len(epochs))
+        return epochs
+
+    monkeypatch.setattr("twopm_kit.fhe.models.epochs.tqdm", bar)
+    x, y = tumours[0][["mean area", "mean texture"]], tumours[2]
+    LogisticRegression(1).fit_clear(x, y)
+    PoissonRegression(1).fit_clear(x, y)
+    assert shown == []
+    LogisticRegression(1).fit(*hidden_tumours, opener=trainer)
+    assert shown == [1]
 
 
 def test_going_on_equals_going_through(trainer, tumours, hidden_tumours):
@@ -236,7 +262,7 @@ def test_one_against_the_rest(trainer):
     assert model.score(x, labels) == clear.score(x, labels) == model.score(x, y) > 0.8
     own = KeyHolder.generate("linear")
     scores = own.decrypt(model.decision_function(own.encrypt(x)))
-    assert (model.labels(scores) == model.simulate(x).argmax(axis=1)).mean() > 0.99
+    assert (model.classes_of(scores) == model.simulate(x).argmax(axis=1)).mean() > 0.99
 
 
 def test_several_owners_and_several_blocks(trainer, tumours):
@@ -268,12 +294,12 @@ def test_divergence_is_named_and_leaves_the_last_good_weights(trainer, tumours, 
     for fit, arguments in (("fit", hidden_tumours), ("fit_clear", (x, y))):
         model = LogisticRegression(epochs=6, learning_rate=0.9)
         opener = {"opener": trainer} if fit == "fit" else {}
-        with pytest.raises(CiphertextError, match="training diverges after epoch") as caught:
+        with pytest.raises(TrainingDiverged, match="training diverges after epoch") as caught:
             getattr(model, fit)(*arguments, **opener)
         assert "learning_rate='auto'" in str(caught.value)
         assert np.isfinite(model.coef_).all()
         assert np.sqrt((model.simulate(x) ** 2).mean()) <= 4.0
-    with pytest.raises(CiphertextError, match="training diverges"):  # so far that sums would wrap around
+    with pytest.raises(TrainingDiverged, match="training diverges"):  # so far that sums would wrap around
         LogisticRegression(epochs=2, learning_rate=1e4).fit(*hidden_tumours, opener=trainer)
 
 
@@ -317,7 +343,7 @@ def test_training_refuses(trainer, holder, stranger, tumours, hidden_tumours):
         ((enc_x, enc_y, stranger), WrongKey, "opening sums"),
         ((linear_x, linear_y, holder), ProfileError, "generate\\('train'\\)"),
         ((enc_x * 0.5, enc_y, trainer), ProfileError, "at level 3"),
-        ((enc_x, trainer.encrypt(2.0 * y.to_frame()), trainer), SchemaError, "bound of 16"),
+        ((enc_x, trainer.encrypt(2.0 * y.to_frame()), trainer), SchemaError, "bound of 4"),
         ((enc_x, trainer.encrypt(2.0 * y.to_frame() - 1.0), trainer), SchemaError, "their squares"),
         ((trainer.encrypt(9.0 * x), enc_y, trainer), CiphertextError, "standardise"),
         ((trainer.encrypt(x, packing="complex"), enc_y, trainer), CiphertextError, "packing='real'"),
@@ -336,9 +362,9 @@ def test_training_refuses(trainer, holder, stranger, tumours, hidden_tumours):
         model.fit(poor.encrypt(x), poor.encrypt(y.to_frame()), opener=poor)
     # nothing has been learned from what was refused
     assert model.epochs_done_ == 0
-    with pytest.raises(SchemaError, match="no weights yet"):
+    with pytest.raises(SchemaError, match="not fitted"):
         model.decision_function(enc_x)
-    assert "no weights yet" in repr(model)
+    assert "not fitted" in repr(model)
     with pytest.raises(SchemaError, match="other than 0 and 1"):
         model.fit_clear(x, y + 1)
 
@@ -406,7 +432,7 @@ def test_poisson_refuses(trainer, visits):
         PoissonRegression().fit_clear(x.assign(again=x["idp"]), y)
     steep = np.exp(3.0 * x["disea"])
     model = PoissonRegression(interval=1.0)
-    with pytest.raises(CiphertextError, match=r"training diverges.*holds up to 0\.5"):
+    with pytest.raises(TrainingDiverged, match=r"training diverges.*holds up to 0\.5"):
         model.fit_clear(x, steep)
     with pytest.raises(SchemaError):
         PoissonRegression(alpha=-1.0)

@@ -85,12 +85,16 @@ def named(case):
     return "-".join([case[0], type(case[1]).__name__, str(case[1].get_params().get("max_depth"))])
 
 
-@pytest.mark.parametrize("case", CLASSIFIERS, ids=named)
-def test_boosted_scores_equal_those_of_sklearn(keys, case):
+def made(kind, case):
     name, estimator, profile = case
     x, test, y, truth = table(name)
     fitted = estimator.fit(x, y)
-    model = GradientBoosting.from_sklearn(fitted)
+    return fitted, kind.from_sklearn(fitted), profile, test, truth
+
+
+@pytest.mark.parametrize("case", CLASSIFIERS, ids=named)
+def test_boosted_scores_equal_those_of_sklearn(keys, case):
+    fitted, model, profile, test, truth = made(GradientBoosting, case)
     clear = fitted.decision_function(test)
     assert np.abs(model.simulate(test) - clear).max() < 1e-12
     scores, opened = ask(model, keys(profile), test)
@@ -104,10 +108,7 @@ def test_boosted_scores_equal_those_of_sklearn(keys, case):
 
 @pytest.mark.parametrize("case", FORESTS, ids=named)
 def test_probabilities_of_forests_equal_those_of_sklearn(keys, case):
-    name, estimator, profile = case
-    x, test, y, truth = table(name)
-    fitted = estimator.fit(x, y)
-    model = RandomForest.from_sklearn(fitted)
+    fitted, model, profile, test, truth = made(RandomForest, case)
     _, opened = ask(model, keys(profile), test)
     assert np.abs(model.probabilities(opened) - fitted.predict_proba(test)).max() < 1e-4
     assert model.score(test, truth) == pytest.approx(fitted.score(test, truth), abs=0.02)  # ties may turn
@@ -216,6 +217,28 @@ def test_splits_that_decide_nothing_leave_no_predicate(keys):
     assert model.simulate(rows).tolist() == [5.0, 7.0]
     _, opened = ask(model, keys("trees"), rows)
     assert np.abs(opened.ravel() - [5.0, 7.0]).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"left": [0, -1, -1]}, "no later node"),
+        ({"right": [9, -1, -1]}, "no later node"),
+        ({"threshold": [np.nan, 0.0, 0.0]}, "not a number"),
+        ({"threshold": [1.0]}, "arrays of shapes"),
+        ({"values": [[0.0], [np.inf], [1.0]]}, "a leaf holds"),
+    ],
+)
+def test_trees_that_cannot_be(changed, words):
+    good = {"feature": [0, -1, -1], "threshold": [1.0, 0.0, 0.0], "left": [1, -1, -1], "right": [2, -1, -1]}
+    arrays = good | {"values": [[0.0], [2.0], [3.0]]}
+    tree = Tree(**{name: np.array(value) for name, value in arrays.items()})
+    with pytest.raises(SchemaError, match="feature 0"):
+        TreeEnsemble([tree], np.zeros(1), width=0)
+    with pytest.raises(SchemaError, match="base has 2 scores"):
+        TreeEnsemble([tree], np.zeros(2), width=1)
+    with pytest.raises(SchemaError, match=words):
+        Tree(**{name: np.array(value) for name, value in (arrays | changed).items()})
 
 
 def test_leaf_values_that_vanish_are_refused(keys):
@@ -341,17 +364,26 @@ def test_trees_too_deep_for_a_profile(keys, boosted):
         (lambda x: x.assign(**{"mean area": np.nan}), "'mean area', row 0: the value is missing"),
         (lambda x: x.assign(**{"mean area": np.inf}), "infinite"),
         (lambda x: x.assign(**{"mean area": 1e39}), "too large"),
-        (lambda x: x.drop(columns="mean area"), "lack 1 of the model's 30 columns: mean area"),
+        (lambda x: x.drop(columns="mean area"), "lacks 1 of the model's 30 columns: mean area"),
         (lambda x: x.assign(**{"mean area": "wide"}), "not a number"),
         (lambda x: x.to_numpy()[:, :4], r"shape \(171, 4\)"),
         (lambda x: x.iloc[:0], r"shape \(0, 30\)"),
-        (lambda x: x.to_numpy()[0], r"shape \(30,\)"),
+        (lambda x: x.to_numpy()[0, :4], r"shape \(1, 4\)"),
+        (lambda x: x.to_numpy()[None], r"shape \(1, 171, 30\)"),
+        (lambda x: x.to_numpy() + 1j, "complex"),
     ],
 )
 def test_rows_that_are_refused(boosted, change, words):
     _, model, test, _ = boosted
     with pytest.raises(SchemaError, match=words):
         model.encode(change(test))
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 tree of"), (2, "2 trees of")])
+def test_trees_are_counted_in_words(count, words):
+    x, _, y, _ = table("cancer")
+    fitted = GradientBoostingClassifier(n_estimators=count, max_depth=1).fit(x, y)
+    assert words in repr(GradientBoosting.from_sklearn(fitted))
 
 
 def test_columns_are_found_by_name(boosted):

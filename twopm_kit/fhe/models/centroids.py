@@ -6,10 +6,8 @@ whoever owns the rows opens the scores and takes the largest in clear. Means are
 `twopm_kit.fhe.models.moments`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
-from operator import add
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,33 +17,27 @@ from twopm_kit.errors import SchemaError
 from twopm_kit.fhe.flooding import DEFAULT_PRECISION
 from twopm_kit.fhe.frames import EncryptedFrame
 from twopm_kit.fhe.keys import Evaluator, KeyHolder
-from twopm_kit.fhe.models.forms import FormModel, best_class, fitted_parts, one_hot
-from twopm_kit.fhe.models.linear_form import real_numbers
-from twopm_kit.fhe.models.moments import Moments, Opener, class_sums, products, squares, totals
+from twopm_kit.fhe.models.classes import Classifier, MeansClassifier, one_hot
+from twopm_kit.fhe.models.inputs import Array, fitted_parts, names_of, real_numbers, table
+from twopm_kit.fhe.models.moments import Opener, products, squares, together, totals
+from twopm_kit.fhe.models.training import Encrypted, TrainingData, training_rows
 
 __all__ = ["Assign", "KMeans", "NearestCentroid", "assigner"]
 
-Array = npt.NDArray[np.float64]
-
-_ALMOST_NOTHING: Final = 2.0**-30
-
 #: Finds, for centres (k, d) in clear, the encrypted one-hot table of nearest centres of somebody's rows.
-Assign = Callable[[Array], EncryptedFrame]
+Assign: TypeAlias = Callable[[Array], EncryptedFrame]
 
 
-class _Centres(FormModel):
+class _Centres(Classifier):
     """Scores of centres."""
 
+    _constant = True  # the score of a centre at the origin
     _centres: Array
-    classes_: npt.NDArray[Any]
 
-    def _aim(self, centres: Array, columns: Any) -> Self:
+    def _aim(self, centres: Array, columns: Sequence[Any] | None) -> Self:
         self._centres = centres
         names = [f"score_{i}" for i in range(len(centres))]
-        weights = 2.0 * centres
-        # the score of the origin is 0 for every row; a ciphertext of exactly that could be read by anyone
-        weights[~weights.any(axis=1), 0] = _ALMOST_NOTHING
-        return self._settle(weights, -np.sum(centres**2, axis=1), names, columns)
+        return self._settle(2.0 * centres, -np.sum(centres**2, axis=1), names, columns)
 
     def decision_function(self, enc: EncryptedFrame) -> EncryptedFrame:
         """Encrypted scores ``2 μ·x - |μ|²``, larger is nearer: n rows × k columns, at the last level.
@@ -53,14 +45,10 @@ class _Centres(FormModel):
         The server sees the centres and no row. Who opens them learns k numbers that are linear in a row: with
         more than d centres these give the row away, so open them only for its owner.
         """
-        return self._apply(enc)
-
-    def classes_of(self, scores: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[Any]:
-        """Nearest centre of each row from opened scores, in clear at the key owner."""
-        return best_class(scores, self.classes_)
+        return super().decision_function(enc)
 
 
-class NearestCentroid(_Centres):
+class NearestCentroid(_Centres, MeansClassifier):
     """Rows go to the class with the nearest mean (Tibshirani et al., PNAS 2002, without shrinking).
 
     Attributes
@@ -74,8 +62,7 @@ class NearestCentroid(_Centres):
     --------
     >>> import numpy as np
     >>> from twopm_kit import fhe
-    >>> from twopm_kit.fhe.models.centroids import NearestCentroid
-    >>> from twopm_kit.fhe.models.forms import one_hot
+    >>> from twopm_kit.fhe.models import NearestCentroid, one_hot
     >>> holder = fhe.KeyHolder.generate("linear")
     >>> enc = holder.encrypt(np.array([[0.0, 1.0], [0.0, 3.0], [5.0, 5.0]]))
     >>> labels = holder.encrypt(one_hot(["near", "near", "far"]), bounds=1)
@@ -84,48 +71,22 @@ class NearestCentroid(_Centres):
     ['near', 'near', 'far']
     """
 
-    counts_: npt.NDArray[np.int64]
-
     @property
     def centroids_(self) -> Array:
         """Mean of each class, shape (k, d)."""
         self._ready()
         return self._centres
 
-    def fit(
+    def _learn(
         self,
-        enc: EncryptedFrame,
-        labels: EncryptedFrame,
-        *,
-        opener: Opener,
-        classes: Sequence[Any] | None = None,
-        precision: float = DEFAULT_PRECISION,
-    ) -> Self:
-        """Find class means of encrypted rows with encrypted labels.
-
-        Parameters
-        ----------
-        enc : EncryptedFrame, n rows × d columns
-            Fresh, in columns, under a profile with a level.
-        labels : EncryptedFrame, n rows × k columns
-            ``holder.encrypt(one_hot(y), bounds=1)``, or an encrypted column of categories: the same rows in
-            the same order.
-        opener : KeyHolder or Committee
-            Learns class sizes and class sums: k + k d numbers. The server learns nothing.
-        classes : sequence, optional
-            What the columns of ``labels`` stand for; categories or column names without it.
-        precision : float
-            Largest error that flooding adds to an opened sum.
-
-        Raises
-        ------
-        SchemaError
-            Labels are not a single 1 a row, or a class has no row.
-        CiphertextError
-            No level for a product, or a sum may not fit.
-        """
-        self.classes_, self.counts_, sums = class_sums(enc, labels, opener, classes, precision)
-        return self._aim(sums / self.counts_[:, None], enc.columns if enc.source == "frame" else None)
+        data: TrainingData,
+        _counts: npt.NDArray[np.int64],
+        means: Array,
+        _opener: Opener,
+        _precision: float,
+        /,
+    ) -> None:
+        self._aim(means, data.columns)
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> Self:
@@ -160,7 +121,7 @@ class NearestCentroid(_Centres):
         SchemaError
             Shapes do not agree, or a number is not finite.
         """
-        centres = _table(centroids, "centroids")
+        centres = table(centroids, "centroids")
         model = cls()
         model.classes_ = np.arange(len(centres)) if classes is None else np.asarray(classes)
         if model.classes_.shape != (len(centres),):
@@ -170,10 +131,6 @@ class NearestCentroid(_Centres):
             )
         return model._aim(centres, columns)
 
-    def score(self, X: pd.DataFrame | npt.ArrayLike, y: npt.ArrayLike) -> float:  # noqa: N803
-        """Share of rows that the same arithmetic puts into their class, in clear."""
-        return float(np.mean(self.classes_of(self.simulate(X)) == np.asarray(y).ravel()))
-
 
 class KMeans(_Centres):
     """Lloyd's algorithm (IEEE Trans. Information Theory 1982) on encrypted rows.
@@ -182,7 +139,7 @@ class KMeans(_Centres):
     centre without rows stays where it is. There are two ways to find the nearest centres:
 
     ==================  ==================================  ==============================================
-    who                 ``fit(enc, opener=holder)``         ``fit(frames, opener=…, assign=[…])``
+    who                 ``fit(enc_X, opener=holder)``       ``fit(frames, opener=…, assign=[…])``
     ==================  ==================================  ==============================================
     owner of rows       is the key holder                   finds nearest centres in clear, sends ``enc``
                                                             once and which centre, encrypted, every step
@@ -236,7 +193,7 @@ class KMeans(_Centres):
                 hint="pass whole numbers above 0",
             )
         self.n_clusters: Final = n_clusters
-        self.init: Final = None if init is None else _table(init, "init")
+        self.init: Final = None if init is None else table(init, "init")
         self.max_iter: Final = max_iter
         self.tol: Final = tol
         self.random_state: Final = random_state
@@ -250,7 +207,7 @@ class KMeans(_Centres):
 
     def fit(
         self,
-        enc: EncryptedFrame | Sequence[EncryptedFrame],
+        enc_X: Encrypted,  # noqa: N803
         *,
         opener: Opener,
         assign: Assign | Sequence[Assign] | None = None,
@@ -260,7 +217,7 @@ class KMeans(_Centres):
 
         Parameters
         ----------
-        enc : EncryptedFrame, or one for each owner of rows
+        enc_X : EncryptedFrame, or one for each owner of rows
             n rows × d columns; fresh, in columns, under one key and a profile with a level.
         opener : KeyHolder or Committee
             Opens sums; without ``assign`` a KeyHolder, who also opens scores.
@@ -272,25 +229,22 @@ class KMeans(_Centres):
         Raises
         ------
         SchemaError
-            Shapes do not agree, or an assignment does not add up to the number of rows.
+            Not encrypted, different columns, shapes that do not agree, or an assignment that does not add up
+            to the number of rows.
         CiphertextError
-            No level for a product, or a sum may not fit.
+            No level for a product, another layout, missing values, or a sum that may not fit.
+        WrongKey
+            Under different keys, or not the opener's.
         """
-        frames = [enc] if isinstance(enc, EncryptedFrame) else list(enc)
-        columns = frames[0].columns if frames else []
-        if not frames or any(frame.columns != columns for frame in frames):
-            raise SchemaError(
-                f"{len(frames)} frames were passed; expected one or more with the same columns",
-                hint="encrypt the same columns, in the same order, at every owner",
-            )
+        frames = training_rows(enc_X, opener)
         ways = self._ways(frames, opener, assign, precision)
         centres = self._first(frames, opener, precision)
-        named = columns if frames[0].source == "frame" else None
+        named = names_of(frames[0])
         for step in range(1, self.max_iter + 1):
             self._aim(centres, named)
             hot = [way(centres.copy()) for way in ways]
             self.counts_ = self._counted(hot, frames, opener, precision)
-            sums = _together(map(products, hot, frames)).open(opener, precision=precision)
+            sums = together(map(products, hot, frames)).open(opener, precision=precision)
             moved = np.where(self.counts_[:, None] > 0, sums / np.maximum(self.counts_, 1)[:, None], centres)
             gone, centres = float(np.linalg.norm(moved - centres)), moved
             self.n_iter_ = step
@@ -299,7 +253,7 @@ class KMeans(_Centres):
         return self._aim(centres, named)
 
     def _ways(
-        self, frames: list[EncryptedFrame], opener: Opener, assign: Any, precision: float
+        self, frames: tuple[EncryptedFrame, ...], opener: Opener, assign: Any, precision: float
     ) -> list[Assign]:
         if assign is not None:
             ways: list[Assign] = [assign] if callable(assign) else list(assign)
@@ -325,7 +279,7 @@ class KMeans(_Centres):
 
         return [opened(enc) for enc in frames]
 
-    def _first(self, frames: list[EncryptedFrame], opener: Opener, precision: float) -> Array:
+    def _first(self, frames: tuple[EncryptedFrame, ...], opener: Opener, precision: float) -> Array:
         shape = self.n_clusters, frames[0].shape[1]
         if self.init is not None:
             if self.init.shape != shape:
@@ -334,13 +288,13 @@ class KMeans(_Centres):
                 )
             return self.init
         rows = sum(enc.n_rows for enc in frames)
-        mean = _together(map(totals, frames)).open(opener, precision=precision)[0] / rows
-        square = _together(map(squares, frames)).open(opener, precision=precision)[0] / rows
+        mean = together(map(totals, frames)).open(opener, precision=precision)[0] / rows
+        square = together(map(squares, frames)).open(opener, precision=precision)[0] / rows
         spread = np.sqrt(np.clip(square - mean**2, 0.0, None))
         return np.asarray(np.random.default_rng(self.random_state).normal(mean, spread, shape))
 
     def _counted(
-        self, hot: list[EncryptedFrame], frames: list[EncryptedFrame], opener: Opener, precision: float
+        self, hot: list[EncryptedFrame], frames: tuple[EncryptedFrame, ...], opener: Opener, precision: float
     ) -> npt.NDArray[np.int64]:
         for one, enc in zip(hot, frames, strict=True):
             if one.shape != (enc.n_rows, self.n_clusters):
@@ -349,7 +303,7 @@ class KMeans(_Centres):
                     f"{self.n_clusters} clusters",
                     hint="use assigner(rows, evaluator) with the rows that were encrypted",
                 )
-        found = _together(map(totals, hot)).open(opener, precision=precision)[0]
+        found = together(map(totals, hot)).open(opener, precision=precision)[0]
         counts: npt.NDArray[np.int64] = np.rint(found).astype(np.int64)
         rows = sum(enc.n_rows for enc in frames)
         if np.abs(found - counts).max() > 0.1 or counts.min() < 0 or counts.sum() != rows:
@@ -380,11 +334,11 @@ class KMeans(_Centres):
         SchemaError
             Another shape, or a number is not finite.
         """
-        centres = _table(centers, "centers")
+        centres = table(centers, "centers")
         return cls(len(centres), init=centres)._aim(centres, columns)
 
-    def score(self, X: pd.DataFrame | npt.ArrayLike) -> float:  # noqa: N803
-        """Minus the sum of squared distances of rows to their nearest centres, in clear."""
+    def score(self, X: Any, y: Any = None, *, opener: Opener | None = None) -> float:  # noqa: ARG002, N803
+        """Minus the sum of squared distances of rows in clear to their nearest centres; ``y`` is ignored."""
         return float(self.simulate(X).max(axis=1).sum() - np.sum(real_numbers(X, "X") ** 2))
 
 
@@ -403,21 +357,10 @@ def assigner(rows: pd.DataFrame | npt.ArrayLike, encryptor: KeyHolder | Evaluato
     callable
         Centres (k, d) to an encrypted one-hot table of n rows × k columns.
     """
-    own = _table(rows, "rows")
+    own = table(rows, "rows")
 
     def nearest(centres: Array) -> EncryptedFrame:
         scores = 2.0 * own @ centres.T - np.sum(centres**2, axis=1)
         return encryptor.encrypt(one_hot(scores.argmax(axis=1), range(len(centres))), bounds=1.0)
 
     return nearest
-
-
-def _together(parts: Iterable[Moments]) -> Moments:
-    return reduce(add, parts)
-
-
-def _table(values: Any, what: str) -> Array:
-    table = real_numbers(values, what)
-    if table.ndim != 2 or table.size == 0:
-        raise SchemaError(f"{what} of shape {table.shape} were passed", hint="pass rows × columns")
-    return table

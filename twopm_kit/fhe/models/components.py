@@ -16,13 +16,14 @@ import pandas as pd
 from twopm_kit.errors import SchemaError
 from twopm_kit.fhe.flooding import DEFAULT_PRECISION
 from twopm_kit.fhe.frames import EncryptedFrame
-from twopm_kit.fhe.models.forms import FormModel, best_class, fitted_parts
-from twopm_kit.fhe.models.linear_form import LinearForm, real_numbers
-from twopm_kit.fhe.models.moments import Opener, class_sums, products, totals
+from twopm_kit.fhe.models.classes import MeansClassifier
+from twopm_kit.fhe.models.forms import FormModel
+from twopm_kit.fhe.models.inputs import Array, fitted_parts, names_of, real_numbers
+from twopm_kit.fhe.models.linear_form import LinearForm
+from twopm_kit.fhe.models.moments import Opener, products, together, totals
+from twopm_kit.fhe.models.training import Encrypted, TrainingData, training_rows
 
 __all__ = ["LDA", "PCA"]
-
-Array = npt.NDArray[np.float64]
 
 #: Directions with a smaller standard deviation within classes, in units of each column's, do not count:
 #: opened sums are not exact enough to tell them from columns that depend on each other.
@@ -70,16 +71,24 @@ class PCA(FormModel):
     n_samples_: int
 
     def __init__(self, n_components: int | None = None, *, whiten: bool = False) -> None:
-        self.n_components: Final = n_components
+        self.n_components: Final = _wanted(n_components)
         self.whiten: Final = whiten
 
-    def fit(self, enc: EncryptedFrame, *, opener: Opener, precision: float = DEFAULT_PRECISION) -> Self:
+    def fit(
+        self,
+        enc_X: Encrypted,  # noqa: N803
+        *,
+        opener: Opener,
+        precision: float = DEFAULT_PRECISION,
+    ) -> Self:
         """Find the components of encrypted rows.
 
         Parameters
         ----------
-        enc : EncryptedFrame, n rows × d columns
-            Fresh, in columns, under a profile with a level. Opens d + d (d + 1) / 2 ciphertexts.
+        enc_X : EncryptedFrame, n rows × d columns, or a list of them
+            Fresh, in columns, under a profile with a level. Opens d + d (d + 1) / 2 ciphertexts. Several
+            frames, such as one of each hospital, all under one key, are fitted as one table: only sums over
+            all of them are opened.
         opener : KeyHolder or Committee
             Learns means and products of columns.
         precision : float
@@ -88,22 +97,26 @@ class PCA(FormModel):
         Raises
         ------
         SchemaError
-            Fewer than two rows, or more components than rows and columns allow.
+            Not encrypted, different columns, fewer than two rows, or more components than rows and columns
+            allow.
         CiphertextError
-            No level for a product, or a sum may not fit.
+            No level for a product, another layout, missing values, or a sum that may not fit.
+        WrongKey
+            Under different keys, or not the opener's.
         """
-        n, d = enc.shape
+        frames = training_rows(enc_X, opener)
+        n, d = sum(frame.n_rows for frame in frames), frames[0].shape[1]
         if n < 2:
             raise SchemaError("components need two rows or more", hint="encrypt more rows")
         kept = _count(self.n_components, min(n, d), f"{n} rows and {d} columns", default=min(n - 1, d))
-        mean = totals(enc).open(opener, precision=precision)[0] / n
-        scatter = products(enc).open(opener, precision=precision) - n * np.outer(mean, mean)
+        mean = together(map(totals, frames)).open(opener, precision=precision)[0] / n
+        total = together(map(products, frames)).open(opener, precision=precision)
+        scatter = total - n * np.outer(mean, mean)
         values, vectors = np.linalg.eigh(scatter / (n - 1))
         values = np.clip(values[::-1], 0.0, None)
         self.n_samples_ = n
         self.explained_variance_ratio_ = (values / values.sum())[:kept]
-        names = enc.columns if enc.source == "frame" else None
-        return self._take(mean, _signed(vectors.T[::-1][:kept]), values[:kept], names)
+        return self._take(mean, _signed(vectors.T[::-1][:kept]), values[:kept], names_of(frames[0]))
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> Self:
@@ -167,11 +180,12 @@ class PCA(FormModel):
         return np.asarray(values @ self.components_ + self.mean_)
 
 
-class LDA(FormModel):
+class LDA(MeansClassifier):
     """Linear discriminant analysis (Fisher 1936; Hastie et al., Elements of Statistical Learning, 4.3).
 
     Scatter within classes is total scatter minus Σ n_k μ_k μ_k', so that products of two columns are enough,
-    whatever the classes. Weights and directions are those of scikit-learn's solver "svd".
+    whatever the classes. Weights and directions are those of scikit-learn's solver "svd". Scores are
+    log-odds, up to a part that all classes have in common; there is one for two classes.
 
     Parameters
     ----------
@@ -192,8 +206,8 @@ class LDA(FormModel):
     explained_variance_ratio_ : ndarray of shape (n_components,)
     """
 
-    classes_: npt.NDArray[Any]
-    counts_: npt.NDArray[np.int64]
+    _constant = True  # the score of a class whose mean is that of all rows
+
     priors_: Array
     means_: Array
     xbar_: Array
@@ -204,56 +218,28 @@ class LDA(FormModel):
     _directions: LinearForm
 
     def __init__(self, n_components: int | None = None, *, priors: npt.ArrayLike | None = None) -> None:
-        self.n_components: Final = n_components
+        self.n_components: Final = _wanted(n_components)
         self.priors: Final = priors
 
-    def fit(
+    def _learn(
         self,
-        enc: EncryptedFrame,
-        labels: EncryptedFrame,
-        *,
+        data: TrainingData,
+        counts: npt.NDArray[np.int64],
+        means: Array,
         opener: Opener,
-        classes: Sequence[Any] | None = None,
-        precision: float = DEFAULT_PRECISION,
-    ) -> Self:
-        """Find the discriminants of encrypted rows with encrypted labels.
-
-        Parameters
-        ----------
-        enc : EncryptedFrame, n rows × d columns
-            Fresh, in columns, under a profile with a level.
-        labels : EncryptedFrame, n rows × k columns
-            ``holder.encrypt(one_hot(y), bounds=1)``, or an encrypted column of categories: the same rows in
-            the same order.
-        opener : KeyHolder or Committee
-            Learns class sizes, class sums and products of columns: k + k d + d (d + 1) / 2 numbers.
-        classes : sequence, optional
-            What the columns of ``labels`` stand for; categories or column names without it.
-        precision : float
-            Largest error that flooding adds to an opened sum.
-
-        Raises
-        ------
-        SchemaError
-            Labels are not a single 1 a row, a class has no row, or more components than there are.
-        CiphertextError
-            No level for a product, or a sum may not fit.
-        """
-        names, counts, sums = class_sums(enc, labels, opener, classes, precision)
-        n, d = enc.shape
-        if n <= len(names):
-            raise SchemaError(f"{n} rows were passed for {len(names)} classes", hint="encrypt more rows")
-        self.classes_, self.counts_, self.means_ = names, counts, sums / counts[:, None]
-        total = products(enc).open(opener, precision=precision)
-        within = (total - (self.means_.T * counts) @ self.means_) / n
-        self.priors_ = self._prior(counts)
-        self._solve(within, np.diag(total) / n, n)
-        columns = enc.columns if enc.source == "frame" else None
-        kept = _count(
-            self.n_components, min(len(names) - 1, d), f"{len(names)} classes and {d} columns", default=None
-        )
+        precision: float,
+        /,
+    ) -> None:
+        n, d, k = data.n_rows, data.width, len(means)
+        if n <= k:
+            raise SchemaError(f"{n} rows were passed for {k} classes", hint="encrypt more rows")
+        kept = _count(self.n_components, min(k - 1, d), f"{k} classes and {d} columns", default=None)
+        priors = self._prior(counts)
+        total = together(map(products, data.rows)).open(opener, precision=precision)
+        within = (total - (means.T * counts) @ means) / n
+        self._solve(within, np.diag(total) / n, n, means, priors)
         self.explained_variance_ratio_ = self.explained_variance_ratio_[:kept]
-        return self._take(columns, kept)
+        self._take(data.columns, kept)
 
     def _prior(self, counts: npt.NDArray[np.int64]) -> Array:
         if self.priors is None:
@@ -266,7 +252,7 @@ class LDA(FormModel):
             )
         return np.asarray(given / given.sum())
 
-    def _solve(self, within: Array, squares: Array, n: int) -> None:
+    def _solve(self, within: Array, squares: Array, n: int, means: Array, priors: Array) -> None:
         """Directions that make the scatter within classes round and the one between them diagonal."""
         variance = np.diag(within)
         told = variance > _RANK**2 * np.abs(squares)
@@ -278,16 +264,16 @@ class LDA(FormModel):
         if not good.any():
             raise SchemaError("rows of one class do not differ", hint="pass rows that differ within classes")
         round_ = vectors[:, good] / spread[:, None] / np.sqrt(values[good])
-        self.xbar_ = self.priors_ @ self.means_
+        self.means_, self.priors_, self.xbar_ = means, priors, priors @ means
         apart = self.means_ - self.xbar_
-        weights = np.sqrt(n * self.priors_ / (len(self.classes_) - 1))
+        weights = np.sqrt(n * priors / (len(means) - 1))
         _, sizes, between = np.linalg.svd((weights[:, None] * apart) @ round_, full_matrices=False)
         self.explained_variance_ratio_ = sizes**2 / np.sum(sizes**2)
         self.scalings_ = _signed((round_ @ between[sizes > _RANK * sizes[0]].T).T).T
         coords = apart @ self.scalings_
         self.coef_ = coords @ self.scalings_.T
         self.intercept_ = -0.5 * np.sum(coords**2, axis=1) + np.log(self.priors_) - self.coef_ @ self.xbar_
-        if len(self.classes_) == 2:
+        if len(means) == 2:
             self.coef_ = self.coef_[1:] - self.coef_[:1]
             self.intercept_ = self.intercept_[1:] - self.intercept_[:1]
 
@@ -325,28 +311,29 @@ class LDA(FormModel):
         names = ["score"] if single else [f"score_{i}" for i in range(len(self.coef_))]
         return self._settle(self.coef_, self.intercept_, names, columns)
 
-    def decision_function(self, enc: EncryptedFrame) -> EncryptedFrame:
-        """Encrypted log-odds up to a common part: n rows × k columns, or one column for two classes."""
-        return self._apply(enc)
-
     def transform(self, enc: EncryptedFrame) -> EncryptedFrame:
         """Encrypted projections on the directions: n rows × columns "lda0", "lda1" and so on."""
         self._ready()
         return self._apply(enc, self._directions)
 
-    def classes_of(self, scores: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[Any]:
-        """Class of each row from opened scores, in clear at the key owner."""
-        return best_class(scores, self.classes_)
 
-    def score(self, X: pd.DataFrame | npt.ArrayLike, y: npt.ArrayLike) -> float:  # noqa: N803
-        """Share of rows that the same arithmetic puts into their class, in clear."""
-        return float(np.mean(self.classes_of(self.simulate(X)) == np.asarray(y).ravel()))
+def _wanted(n_components: Any) -> int | None:
+    """Refuse what cannot be a number of components, whatever the rows."""
+    if n_components is None:
+        return None
+    whole = isinstance(n_components, (int, np.integer)) and not isinstance(n_components, bool)
+    if not whole or n_components < 1:
+        raise SchemaError(
+            f"n_components={n_components!r} was passed; expected a whole number above 0, or None for all",
+            hint="pass n_components=2, or leave it out",
+        )
+    return int(n_components)
 
 
 def _count(wanted: int | None, most: int, of: str, *, default: int | None) -> int:
     if wanted is None:
         return most if default is None else default
-    if type(wanted) is not int or not 0 < wanted <= most:
+    if wanted > most:
         raise SchemaError(f"n_components={wanted!r} was passed; {of} have {most}", hint=f"pass 1 to {most}")
     return wanted
 

@@ -1,5 +1,6 @@
-"""What linear estimators share: weights in clear, named columns, scores on encrypted rows."""
+"""What regressions share: weights in clear, one result or several."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -8,13 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from twopm_kit.errors import SchemaError
-from twopm_kit.fhe.frames import EncryptedFrame
-from twopm_kit.fhe.models.linear_form import LinearForm, real_numbers
+from twopm_kit.fhe.models.forms import Scorer
+from twopm_kit.fhe.models.inputs import Array, fitted_parts, real_numbers
 
-__all__ = ["LinearModel"]
+__all__ = ["LinearModel", "explained"]
 
 
-class LinearModel:
+class LinearModel(Scorer):
     """Plain weights on encrypted columns: ``X @ coef_.T + intercept_``.
 
     Attributes
@@ -30,10 +31,11 @@ class LinearModel:
     #: Whether one result a row has weights of shape (d,), as regressions have, or (1, d).
     _flat = False
 
-    coef_: npt.NDArray[np.float64]
-    intercept_: npt.NDArray[np.float64] | float
-    columns: tuple[str, ...] | None = None
-    _form: LinearForm | None = None
+    #: What `from_sklearn` takes, in words.
+    _kind = "a linear model"
+
+    coef_: Array
+    intercept_: Array | float
 
     @classmethod
     def from_plain(
@@ -64,13 +66,7 @@ class LinearModel:
                 "one number, or (k, d) and (k,)",
                 hint="reshape them, or use from_sklearn(fitted)",
             )
-        names = None if columns is None else tuple(str(c) for c in columns)
-        if names is not None and (len(names) != weights.shape[1] or len(set(names)) != len(names)):
-            raise SchemaError(
-                f"{len(names)} column names ({len(set(names))} different) for {weights.shape[1]} weights",
-                hint="pass one different name for each weight",
-            )
-        return cls()._take(weights, offsets, names)
+        return cls()._take(weights, offsets, columns)
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> Self:
@@ -79,107 +75,42 @@ class LinearModel:
         Raises
         ------
         SchemaError
-            The estimator is not fitted, or is not a linear one.
+            The estimator is not fitted, or of another kind.
         """
-        if not hasattr(fitted, "coef_") or not hasattr(fitted, "intercept_"):
+        coef, intercept = fitted_parts(fitted, "coef_", "intercept_")
+        if not cls._same_kind(fitted):
             raise SchemaError(
-                f"a {type(fitted).__name__} without coef_ and intercept_ was passed; "
-                "expected a fitted linear model",
-                hint="call .fit(X, y) first; from a Pipeline pass its last step",
+                f"a {type(fitted).__name__} was passed to {cls.__name__}.from_sklearn; expected {cls._kind}",
+                hint="take the model of this package that has its name, or from_plain(coef, intercept)",
             )
-        names = getattr(fitted, "feature_names_in_", None)
-        return cls.from_plain(fitted.coef_, fitted.intercept_, names)
+        return cls.from_plain(coef, intercept, getattr(fitted, "feature_names_in_", None))
 
-    def _take(
-        self,
-        weights: npt.NDArray[np.float64],
-        offsets: npt.NDArray[np.float64],
-        columns: tuple[str, ...] | None,
-    ) -> Self:
+    @staticmethod
+    @abstractmethod
+    def _same_kind(fitted: Any) -> bool:
+        """Whether scores of a fitted estimator with weights mean what those of this model mean."""
+
+    def _take(self, weights: Array, offsets: Array, columns: Sequence[str] | None) -> Self:
         """Become the model with these weights (k, d) and offsets (k,), all at once."""
-        k = weights.shape[0]
-        names = (self._result,) if k == 1 else tuple(f"{self._result}_{i}" for i in range(k))
-        self._form, self.columns = LinearForm(weights, offsets, names), columns
+        k = len(weights)
+        names = [self._result] if k == 1 else [f"{self._result}_{i}" for i in range(k)]
+        self._settle(weights, offsets, names, columns)
         flat = self._flat and k == 1
         self.coef_, self.intercept_ = (weights[0], float(offsets[0])) if flat else (weights, offsets)
         return self
 
-    def _ready(self) -> LinearForm:
-        if self._form is None:
-            raise SchemaError(
-                f"this {type(self).__name__} has no weights yet",
-                hint="call fit(enc_X, enc_y, opener=holder), from_sklearn(fitted) or from_plain(coef)",
-            )
-        return self._form
-
-    def decision_function(self, enc: EncryptedFrame) -> EncryptedFrame:
-        """Encrypted scores: ``X @ coef + intercept``. Whoever computes sees ciphertexts and the weights.
-
-        Parameters
-        ----------
-        enc : EncryptedFrame
-            n rows; the model's columns, or d columns in the model's order when it has no names.
-
-        Returns
-        -------
-        EncryptedFrame
-            n rows × k columns, at the last level.
+    def simulate(self, X: pd.DataFrame | npt.ArrayLike) -> Array:  # noqa: N803
+        """Scores in clear, as `decision_function` computes them; shape (n,) for one a row, else (n, k).
 
         Raises
         ------
         SchemaError
-            Columns are missing, their number is wrong, or the model has no weights yet.
-        CiphertextError
-            No level is left, or the worst case does not fit into the profile.
+            Columns are missing, their number is wrong, or the model is not fitted.
         """
-        form = self._ready()
-        if not isinstance(enc, EncryptedFrame):
-            raise SchemaError(
-                f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
-                hint="encrypt it first: holder.encrypt(data)",
-            )
-        names = self._chosen(enc.columns, by_name=enc.source == "frame")
-        return form.apply(enc if names == enc.columns else enc[names])
-
-    def simulate(self, data: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Compute in clear what `decision_function` computes: shape (n,) for one result a row, else (n, k).
-
-        Raises
-        ------
-        SchemaError
-            Columns are missing, their number is wrong, or the model has no weights yet.
-        """
-        form = self._ready()
-        if isinstance(data, pd.DataFrame):
-            data = data[self._chosen([str(c) for c in data.columns], by_name=True)]
-        values = real_numbers(data, "the data")
-        values = values.reshape(1, -1) if values.ndim == 1 else values
-        self._chosen([str(j) for j in range(values.shape[1])], by_name=False)
-        scores = np.asarray(values @ form.weights.T + form.intercept)
+        scores = super().simulate(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def _chosen(self, names: list[str], *, by_name: bool) -> list[str]:
-        """Columns that the model takes, in its order."""
-        width = self._ready().weights.shape[1]
-        if self.columns is None or not by_name:
-            if len(names) != width:
-                raise SchemaError(
-                    f"the frame has {len(names)} columns; the model has {width} weights",
-                    hint="select the model's columns: enc[[...]]",
-                )
-            return names
-        there = set(names)
-        missing = [name for name in self.columns if name not in there]
-        if missing:
-            raise SchemaError(
-                f"the frame lacks {len(missing)} of the model's {width} columns: {', '.join(missing[:8])}",
-                hint="pass a frame that has them",
-            )
-        return list(self.columns)
 
-    def __repr__(self) -> str:
-        name = type(self).__name__
-        if self._form is None:
-            return f"<encrypted {name}: no weights yet>"
-        k, d = self._form.weights.shape
-        return f"<encrypted {name}: {d} weights, {k} {self._result}{'s' if k > 1 else ''}>"
+def explained(left: Array, total: Array) -> float:
+    """R²: the mean over the targets of 1 - left / total, two sums of squares of shape (k,)."""
+    return float(np.mean(1.0 - left / np.where(total > 0.0, total, 1.0)))

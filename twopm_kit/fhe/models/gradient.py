@@ -12,17 +12,17 @@ all parts meet exactly: nothing is forced. The last product is left as it is, it
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from twopm_kit.errors import CiphertextError, ProfileError
 from twopm_kit.fhe.container import ColumnHeader
 from twopm_kit.fhe.engine import Engine
 from twopm_kit.fhe.frames import EncryptedFrame, best_scale, rescale_noise
+from twopm_kit.fhe.models.inputs import Array
 from twopm_kit.fhe.models.training import TrainingData
 from twopm_kit.fhe.profiles import PROFILES
 from twopm_kit.fhe.sums import slot_sums
@@ -85,7 +85,7 @@ class ScorePolynomial:
         largest = float(np.abs(powers @ c - wanted).max())
         return cls((float(c[0]), float(c[1]), float(c[2]), float(c[3]), float(c[4])), interval, largest)
 
-    def __call__(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def __call__(self, scores: Array) -> Array:
         """Values at scores z."""
         s = scores / self.interval
         c0, c1, c2, c3, c4 = self.coefficients
@@ -106,17 +106,17 @@ class Sums:
         Root mean square of the scores z.
     """
 
-    gradient: npt.NDArray[np.float64]
-    offset: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
+    gradient: Array
+    offset: Array
+    spread: Array
 
 
 def clear_sums(
     polynomial: ScorePolynomial,
-    rows: npt.NDArray[np.float64],
-    targets: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-    offsets: npt.NDArray[np.float64],
+    rows: Array,
+    targets: Array,
+    weights: Array,
+    offsets: Array,
 ) -> Sums:
     """Compute in clear what `GradientSums` computes on ciphertexts; rows (n, d), targets (n, k)."""
     scores = rows @ weights.T + offsets
@@ -150,8 +150,6 @@ class GradientSums:
         Root mean square of each column, as it was opened: says how much noise the sums carry.
     subtract : bool
         Whether targets are subtracted.
-    small : bool
-        Relinearise and rescale sums, for a committee.
     hidden : bool
         Whether weights will come encrypted.
 
@@ -167,16 +165,15 @@ class GradientSums:
         self,
         data: TrainingData,
         polynomial: ScorePolynomial,
-        sizes: npt.NDArray[np.float64],
+        sizes: Array,
         *,
         subtract: bool = True,
-        small: bool = False,
         hidden: bool = False,
     ) -> None:
         self.data, self.polynomial, self.sizes = data, polynomial, sizes
         self.engine: Final = data.engine
         self.keys: Final = data.rows[0].keys()
-        self._subtract, self._small = subtract, small
+        self._subtract = subtract
         slots = self.engine.slots
         #: Rows of each block.
         self.blocks: Final = [
@@ -245,8 +242,8 @@ class GradientSums:
 
     def sums(
         self,
-        weights: npt.NDArray[np.float64],
-        offsets: npt.NDArray[np.float64],
+        weights: Array,
+        offsets: Array,
         hidden: list[EncryptedFrame] | None = None,
     ) -> EncryptedFrame:
         """Masked sums of all classes: one of each column, one for the offset, one for the spread of scores.
@@ -266,36 +263,31 @@ class GradientSums:
             One row in layout "sums"; columns "t·j" (class t, column j), "t·+" and "t·²".
         """
         parts: list[tuple[ColumnHeader, Any]] = []
-        for t in range(len(weights)):
-            scores = self._scores(weights[t], float(offsets[t]), None if hidden is None else hidden[t])
+        for t, scores, length, fog in self._classes(weights, offsets, hidden):
             blocks = self._residuals(t, scores, float(offsets[t]))
-            fog = None if hidden is None else hidden[t].heads[0].noise
-            length = self._length(weights[t], float(offsets[t]), hidden is not None)
             parts += self._products(t, blocks, self._residual_noise(length, scores, fog))
             if scores is not None:
                 parts.append(self._spread(t, scores, length, fog))
-        return self._masked(parts)
+        return slot_sums(self.data.rows[0], parts, level=self.level)
 
     def spreads(
         self,
-        weights: npt.NDArray[np.float64],
-        offsets: npt.NDArray[np.float64],
+        weights: Array,
+        offsets: Array,
         hidden: list[EncryptedFrame] | None = None,
     ) -> EncryptedFrame:
         """Masked sums of s² alone, columns "t·²", to check the last weights with; none for zero weights."""
-        parts = []
-        for t in range(len(weights)):
-            scores = self._scores(weights[t], float(offsets[t]), None if hidden is None else hidden[t])
-            if scores is not None:
-                fog = None if hidden is None else hidden[t].heads[0].noise
-                length = self._length(weights[t], float(offsets[t]), hidden is not None)
-                parts.append(self._spread(t, scores, length, fog))
-        return self._masked(parts)
+        parts = [
+            self._spread(t, scores, length, fog)
+            for t, scores, length, fog in self._classes(weights, offsets, hidden)
+            if scores is not None
+        ]
+        return slot_sums(self.data.rows[0], parts, level=self.level)
 
     def hide(
         self,
-        weights: npt.NDArray[np.float64],
-        offsets: npt.NDArray[np.float64],
+        weights: Array,
+        offsets: Array,
         encrypt: Callable[..., EncryptedFrame],
     ) -> list[EncryptedFrame]:
         """Encrypt weights for the server: the opener's part when it is not to see them.
@@ -313,7 +305,7 @@ class GradientSums:
         bound = _WEIGHT_BOUND * _WEIGHT_GAIN
         return [encrypt(np.tile(row, (self.engine.slots, 1)), bounds=bound) for row in table]
 
-    def read(self, opened: dict[str, float], offsets: npt.NDArray[np.float64]) -> Sums:
+    def read(self, opened: dict[str, float], offsets: Array) -> Sums:
         """Put opened sums in order.
 
         Parameters
@@ -330,9 +322,7 @@ class GradientSums:
         offset = np.array([opened[f"{t}·+"] for t in range(len(offsets))]) - gradient[:, 0]
         return Sums(gradient, offset, self.read_spread(opened, offsets))
 
-    def read_spread(
-        self, opened: dict[str, float], offsets: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
+    def read_spread(self, opened: dict[str, float], offsets: Array) -> Array:
         """Root mean square of the scores z, shape (k,); where weights are zero it is the offset."""
         interval, n = self.polynomial.interval, self.data.n_rows
         return np.array(
@@ -342,9 +332,19 @@ class GradientSums:
             ]
         )
 
-    def _scores(
-        self, weights: npt.NDArray[np.float64], offset: float, hidden: EncryptedFrame | None
-    ) -> "_Scores | None":
+    def _classes(
+        self, weights: Array, offsets: Array, hidden: list[EncryptedFrame] | None
+    ) -> "Iterator[tuple[int, _Scores | None, float, float | None]]":
+        """Each class, its scores, the length of its weights, and the noise of encrypted ones."""
+        for t, row in enumerate(weights):
+            own = None if hidden is None else hidden[t]
+            offset, fog = float(offsets[t]), None if own is None else own.heads[0].noise
+            # the length of hidden weights: more than they have while training converges
+            length = math.hypot(float(np.linalg.norm(row)), offset)
+            length = length if own is None else 0.5 * self.polynomial.interval
+            yield t, self._scores(row, offset, own), length, fog
+
+    def _scores(self, weights: Array, offset: float, hidden: EncryptedFrame | None) -> "_Scores | None":
         if hidden is not None:
             return _HiddenScores(self, hidden)
         if float(np.abs(weights).max()) < _NOTHING:
@@ -388,12 +388,6 @@ class GradientSums:
             parts.append((ColumnHeader(name, bound, scale, own), total))
         return parts
 
-    def _length(self, weights: npt.NDArray[np.float64], offset: float, hidden: bool) -> float:
-        """Length of weights and offset; of hidden ones, more than they have while training converges."""
-        if hidden:
-            return 0.5 * self.polynomial.interval
-        return math.hypot(float(np.linalg.norm(weights)), offset)
-
     def _spread(
         self, t: int, scores: "_Scores", length: float, fog: float | None
     ) -> tuple[ColumnHeader, Any]:
@@ -411,19 +405,6 @@ class GradientSums:
     def _width(self) -> float:
         """Root of the mean squared length of a row, with the 1 of the offset."""
         return math.sqrt(float((self.sizes**2).sum()) + 1.0)
-
-    def _masked(self, parts: list[tuple[ColumnHeader, Any]]) -> EncryptedFrame:
-        level = self.level
-        if self._small:
-            level, parts = level - 1, [self._shortened(*part) for part in parts]
-        return slot_sums(self.data.rows[0], parts, level=level)
-
-    def _shortened(self, head: ColumnHeader, cipher: Any) -> tuple[ColumnHeader, Any]:
-        """Two polynomials and one prime less: what a committee opens, and with less to send."""
-        low = self.engine.rescale(self.keys.relinearize(cipher))
-        factor = float(low.scale) / head.scale
-        noise = math.hypot(head.noise * factor, 2.0 * rescale_noise(self.engine))
-        return replace(head, scale=float(low.scale), noise=noise), low
 
     def _residual_noise(self, length: float, scores: "_Scores | None", fog: float | None) -> float:
         """Estimate the noise of a coefficient of the residuals.
@@ -467,9 +448,7 @@ class GradientSums:
 class _PlainScores:
     """Scores from weights that the server sees: linear forms of the rows, at any level and scale."""
 
-    def __init__(
-        self, sums: GradientSums, weights: npt.NDArray[np.float64], offset: float, scale: float
-    ) -> None:
+    def __init__(self, sums: GradientSums, weights: Array, offset: float, scale: float) -> None:
         self._sums, self._weights, self._offset, self._scale = sums, weights, offset, scale
 
     def first(self) -> list[Any]:

@@ -9,17 +9,10 @@ import pandas as pd
 
 from twopm_kit.errors import CiphertextError, SchemaError
 from twopm_kit.fhe.flooding import DEFAULT_PRECISION
-from twopm_kit.fhe.frames import EncryptedFrame
-from twopm_kit.fhe.models.estimator import LinearModel
-from twopm_kit.fhe.models.linear_form import real_numbers
+from twopm_kit.fhe.models.estimator import LinearModel, explained
+from twopm_kit.fhe.models.inputs import Array, real_numbers
 from twopm_kit.fhe.models.moments import Opener
-from twopm_kit.fhe.models.training import (
-    Encrypted,
-    TrainingData,
-    check_opener,
-    clear_table,
-    training_data,
-)
+from twopm_kit.fhe.models.training import Encrypted, TrainingData, clear_table, training_data
 
 __all__ = ["LinearRegression", "Ridge"]
 
@@ -64,8 +57,9 @@ class LinearRegression(LinearModel):
 
     _result = "prediction"
     _flat = True
+    _kind = "a regression whose predictions are its linear scores, such as LinearRegression or Ridge"
 
-    coef_error_: npt.NDArray[np.float64]
+    coef_error_: Array
     r2_: float
 
     def __init__(self, *, fit_intercept: bool = True) -> None:
@@ -81,7 +75,8 @@ class LinearRegression(LinearModel):
             In columns, with a level left; the profile "linear" is made for it. Several frames, such as one of
             each hospital, all under one key, are fitted as one table: only sums over all of them are opened.
         enc_y : EncryptedFrame, n rows × k columns, or a list of them
-            Targets of the same rows.
+            Targets of the same rows. With ``bounds=`` just above the largest one they keep up to two binary
+            digits more than with the automatic power of 4, and so do the weights.
         opener : KeyHolder or Committee
             Opens about d²/2 masked sums, which its ledger counts.
 
@@ -114,7 +109,15 @@ class LinearRegression(LinearModel):
             error = math.hypot(error, shift * _opening_error(data, math.sqrt(data.engine.slots / n)))
         return self._solve(data.columns, n, square, cross, mean, target_mean, target_rms, error)
 
-    def fit_clear(self, data: pd.DataFrame | npt.ArrayLike, targets: npt.ArrayLike) -> Self:
+    @staticmethod
+    def _same_kind(fitted: Any) -> bool:
+        from sklearn.base import RegressorMixin
+        from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
+
+        curved = GammaRegressor, PoissonRegressor, TweedieRegressor
+        return isinstance(fitted, RegressorMixin) and not isinstance(fitted, curved)
+
+    def fit_clear(self, X: pd.DataFrame | npt.ArrayLike, y: npt.ArrayLike) -> Self:  # noqa: N803
         """Fit in clear by the same rule.
 
         Raises
@@ -122,7 +125,7 @@ class LinearRegression(LinearModel):
         SchemaError
             Not numbers, or shapes that do not agree.
         """
-        rows, wanted, names = clear_table(data, targets)
+        rows, wanted, names = clear_table(X, y)
         mean = rows.mean(axis=0) if self.fit_intercept else np.zeros(rows.shape[1])
         target_mean = wanted.mean(axis=0) if self.fit_intercept else np.zeros(wanted.shape[1])
         target_rms = np.sqrt((wanted**2).mean(axis=0))
@@ -133,11 +136,11 @@ class LinearRegression(LinearModel):
         self,
         columns: tuple[str, ...] | None,
         n: int,
-        square: npt.NDArray[np.float64],
-        cross: npt.NDArray[np.float64],
-        mean: npt.NDArray[np.float64],
-        target_mean: npt.NDArray[np.float64],
-        target_rms: npt.NDArray[np.float64],
+        square: Array,
+        cross: Array,
+        mean: Array,
+        target_mean: Array,
+        target_rms: Array,
         error: float,
     ) -> Self:
         """Solve the normal equations of the centred columns, each divided by its size."""
@@ -165,35 +168,13 @@ class LinearRegression(LinearModel):
         left = left + np.einsum("kd,de,ke->k", weights, square, weights)
         self._take(weights, target_mean - weights @ mean, columns)
         self.coef_error_ = shaken[0] if self.coef_.ndim == 1 else shaken
-        self.r2_ = float(np.mean(1.0 - left / np.where(total > 0.0, total, 1.0)))
+        self.r2_ = explained(left, total)
         return self
 
-    def predict(self, enc: EncryptedFrame) -> EncryptedFrame:
-        """Encrypted predictions; see `decision_function`."""
-        return self.decision_function(enc)
-
-    def score(self, data: Any, targets: npt.ArrayLike, *, opener: Opener | None = None) -> float:
-        """R² of the predictions.
-
-        Parameters
-        ----------
-        data : EncryptedFrame, or a table in clear
-            n rows.
-        targets : array-like of shape (n,) or (n, k)
-            In clear.
-        opener : KeyHolder or Committee, optional
-            Opens the predictions of encrypted rows; it sees one prediction a row.
-
-        Raises
-        ------
-        SchemaError
-            Encrypted rows without an opener, or shapes that do not agree.
-        """
-        found = opened_scores(self, data, opener)
-        wanted = real_numbers(targets, "y").reshape(len(found), -1)
-        left = ((wanted - found.reshape(wanted.shape)) ** 2).sum(axis=0)
-        total = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
-        return float(np.mean(1.0 - left / np.where(total > 0.0, total, 1.0)))
+    def _quality(self, scores: Array, truth: npt.NDArray[Any]) -> float:
+        wanted = real_numbers(truth, "y").reshape(len(scores), -1)
+        left = ((wanted - scores.reshape(wanted.shape)) ** 2).sum(axis=0)
+        return explained(left, ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0))
 
 
 class Ridge(LinearRegression):
@@ -215,19 +196,6 @@ class Ridge(LinearRegression):
         self._alpha = self.alpha
 
 
-def opened_scores(model: LinearModel, data: Any, opener: Opener | None) -> npt.NDArray[np.float64]:
-    """Scores of encrypted rows, opened, or of rows in clear; shape (n,) or (n, k)."""
-    if not isinstance(data, EncryptedFrame):
-        return model.simulate(data)
-    if opener is None:
-        raise SchemaError(
-            "encrypted rows were passed without an opener", hint="pass opener=holder, or the rows in clear"
-        )
-    check_opener(opener, data)
-    scores = np.asarray(opener.decrypt(model.decision_function(data)), dtype=np.float64)
-    return scores[:, 0] if scores.shape[1] == 1 else scores
-
-
 def _opening_error(data: TrainingData, size: float) -> float:
     """Estimate what opening adds to a sum with numbers of a size: 1024 times the noise of fresh columns."""
     relative = max(head.noise / head.scale for frame in (*data.rows, *data.targets) for head in frame.heads)
@@ -235,7 +203,7 @@ def _opening_error(data: TrainingData, size: float) -> float:
     return max(1024.0 * own, DEFAULT_PRECISION / 6.2)
 
 
-def _check_sizes(sizes: npt.NDArray[np.float64], columns: tuple[str, ...] | None, error: float) -> None:
+def _check_sizes(sizes: Array, columns: tuple[str, ...] | None, error: float) -> None:
     still = np.flatnonzero(sizes**2 <= _SEEN * error)
     if still.size:
         names = [f"x{j}" if columns is None else columns[j] for j in still[:8]]

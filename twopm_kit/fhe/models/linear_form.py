@@ -6,13 +6,15 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from twopm_kit.errors import CiphertextError, SchemaError
 from twopm_kit.fhe.container import ColumnHeader
 from twopm_kit.fhe.engine import Engine
 from twopm_kit.fhe.frames import EncryptedFrame, best_scale, computed_frame, exhausted, rescale_noise
+from twopm_kit.fhe.models.inputs import check_encrypted, power_above, real_numbers
 
-__all__ = ["LinearForm", "power_above", "real_numbers", "weighted_sum"]
+__all__ = ["LinearForm", "weighted_sum"]
 
 #: Scores carry at most this scale: beyond it float64 has nothing to hold the digits in.
 _SCORE_SCALE_BITS: Final = 52.0
@@ -34,14 +36,22 @@ class LinearForm:
         Plain offsets.
     names : tuple of str
         Names of the k results.
+    constant : bool
+        Whether weights that are all 0 are meant, and give the offset alone; they are refused otherwise.
     """
 
     def __init__(
-        self, weights: npt.NDArray[np.float64], intercept: npt.NDArray[np.float64], names: tuple[str, ...]
+        self,
+        weights: npt.NDArray[np.float64],
+        intercept: npt.NDArray[np.float64],
+        names: tuple[str, ...],
+        *,
+        constant: bool = False,
     ) -> None:
         self.weights: Final = weights
         self.intercept: Final = intercept
         self.names: Final = names
+        self._constant = constant
         self._plans: dict[tuple[Any, ...], list[_Plan]] = {}
 
     def apply(self, enc: EncryptedFrame) -> EncryptedFrame:
@@ -49,9 +59,17 @@ class LinearForm:
 
         Raises
         ------
+        SchemaError
+            It is no EncryptedFrame.
         CiphertextError
-            No level is left, or the worst case does not fit into the profile.
+            Another layout than columns, no level is left, or the worst case does not fit into the profile.
         """
+        check_encrypted(enc)
+        if enc.layout.kind != "columns":
+            raise CiphertextError(
+                f"weighted sums of columns were asked of layout {enc.layout.kind!r}",
+                hint="encrypt in columns, the default: holder.encrypt(data)",
+            )
         engine = enc.engine
         if enc.level < 1:
             raise exhausted(engine, enc.level)
@@ -70,7 +88,8 @@ class LinearForm:
                 for b in blocks
             ]
             columns.append((plan.head, results))
-        return computed_frame(low, columns, 0)
+        shifted = any(plan.constant is not None for plan in plans)
+        return computed_frame(low, columns, 0, padding="any" if shifted else low.padding)
 
     def _plan(self, engine: Engine, enc: EncryptedFrame) -> "list[_Plan]":
         key = (engine.params_hash, enc.packing, enc.heads)
@@ -78,7 +97,7 @@ class LinearForm:
             while len(self._plans) >= _PLANS_KEPT:
                 self._plans.pop(next(iter(self._plans)))
             self._plans[key] = [
-                _Plan(engine, enc, row, float(b), name)
+                _Plan(engine, enc, row, float(b), name, self._constant)
                 for row, b, name in zip(self.weights, self.intercept, self.names, strict=True)
             ]
         return self._plans[key]
@@ -96,6 +115,7 @@ class _Plan:
         weights: npt.NDArray[np.float64],
         intercept: float,
         name: str,
+        constant: bool,
     ) -> None:
         heads = enc.heads
         worst = float(sum(abs(w) * h.bound for w, h in zip(weights, heads, strict=True))) + abs(intercept)
@@ -117,17 +137,27 @@ class _Plan:
                 self.factors.append((j, plain))
                 variance += (head.noise * abs(float(weight)) * wanted / head.scale) ** 2
         if not self.factors:
-            raise CiphertextError(
-                f"every weight of {name!r} is 0 at this precision: the result would not depend on the data",
-                hint="pass at least one weight that is not 0",
-            )
+            if not constant:
+                raise CiphertextError(
+                    f"every weight of {name!r} is 0 at this precision: the result would not depend on the "
+                    "data",
+                    hint="pass at least one weight that is not 0",
+                )
+            # a ciphertext of exactly an offset could be read by anyone: the smallest factor that there is, 1,
+            # of the first column hides it, and is far below what rescaling rounds
+            factor_scale = product_scale / heads[0].scale
+            self.factors.append((0, engine.encode_constant(1.0 / factor_scale, factor_scale, 1)))
         self.constant = engine.encode_constant(intercept, product_scale, 1, both=enc.packing == "complex")
         # Powers of two: the header goes to the key owner, who need not learn the norms of the weights.
         self.head = ColumnHeader(name, bound, wanted, power_above(math.sqrt(variance)))
 
 
 def weighted_sum(
-    enc: EncryptedFrame, weights: Mapping[str, float], constant: float = 0.0, *, name: str = "sum"
+    enc: EncryptedFrame,
+    weights: "Mapping[str, float] | pd.Series[Any]",
+    constant: float = 0.0,
+    *,
+    name: str = "sum",
 ) -> EncryptedFrame:
     """Weighted sum of encrypted columns plus a constant; uses one level and ends at the last one.
 
@@ -135,7 +165,7 @@ def weighted_sum(
     ----------
     enc : EncryptedFrame
         n rows.
-    weights : mapping of column name to float
+    weights : mapping of column name to float, or Series with column names for its index
         Plain weights; columns that are not named do not count.
     constant : float
         Added to every row.
@@ -149,25 +179,20 @@ def weighted_sum(
 
     Raises
     ------
+    SchemaError
+        It is no EncryptedFrame, or weights are not one number for each named column.
     CiphertextError
         A column does not exist, no level is left, every weight is 0, or the worst case does not fit.
     """
-    chosen = enc[[str(column) for column in weights]]
-    numbers = real_numbers(list(weights.values()), "weights").reshape(1, -1)
-    return LinearForm(numbers, real_numbers([constant], "constant"), (str(name),)).apply(chosen)
-
-
-def power_above(value: float) -> float:
-    """Next power of two."""
-    return 2.0 ** math.ceil(math.log2(value))
-
-
-def real_numbers(values: Any, what: str) -> npt.NDArray[np.float64]:
-    """Finite float64 numbers, or a refusal that says what they were for."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise SchemaError(f"{what} holds something that is not a number", hint="pass plain numbers") from None
-    if not np.isfinite(array).all():
-        raise SchemaError(f"{what} holds values that are not finite", hint="pass finite numbers")
-    return array
+    check_encrypted(enc)
+    if not isinstance(weights, (Mapping, pd.Series)):
+        raise SchemaError(
+            f"weights are a {type(weights).__name__}; expected one number for each named column",
+            hint="pass {'name of a column': weight} or a Series",
+        )
+    named = list(weights.items())
+    numbers = real_numbers([*(number for _, number in named), constant], "weights and constant")
+    if numbers.ndim != 1:
+        raise SchemaError("weights hold lists; expected one number a column", hint="pass {'name': weight}")
+    form = LinearForm(numbers[None, :-1], numbers[-1:], (str(name),))
+    return form.apply(enc[[str(column) for column, _ in named]])

@@ -6,8 +6,10 @@ learns the sums, and nothing about single rows beyond what the sums say.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,18 +17,34 @@ import numpy.typing as npt
 import pandas as pd
 
 from twopm_kit.errors import CiphertextError, SchemaError
-from twopm_kit.fhe.arithmetic import product_noise, rescale_noise
+from twopm_kit.fhe.arithmetic import product_noise, relinearisation_noise, rescale_noise
 from twopm_kit.fhe.container import ColumnHeader
 from twopm_kit.fhe.flooding import DEFAULT_PRECISION
 from twopm_kit.fhe.frames import EncryptedFrame, same_key, sums_frame
 from twopm_kit.fhe.keys import KeyHolder
+from twopm_kit.fhe.models.inputs import Array
 from twopm_kit.fhe.sums import slot_sums
 
-__all__ = ["Moments", "Opener", "class_sums", "products", "squares", "totals"]
+__all__ = [
+    "Moments",
+    "Opener",
+    "check_opener",
+    "check_rows",
+    "compact",
+    "open_sums",
+    "products",
+    "squares",
+    "together",
+    "totals",
+]
 
 
 class Opener(Protocol):
-    """Whoever opens masked sums: a key holder, or a committee of whom nobody holds the key alone."""
+    """Whoever opens masked sums: a key holder, or a committee of whom nobody holds the key alone.
+
+    Shares of a key open ciphertexts of two polynomials, so everybody but a `KeyHolder` gets sums of products
+    `compact`; an opener that passes on to one may say ``needs_size_2 = False``.
+    """
 
     def decrypt(
         self, enc: EncryptedFrame, *, flood: bool = True, precision: float = DEFAULT_PRECISION
@@ -64,14 +82,30 @@ class Moments:
             )
         return Moments(self.sums + other.sums, self.shape, self.symmetric, self.rows + other.rows)
 
+    def with_noise(self, relative: Array) -> "Moments":
+        """Put the noise that the sums truly have into their headers, where more is known than public bounds.
+
+        Bounds alone make it up to sixteen times as large as it is, and flooding with it.
+
+        Parameters
+        ----------
+        relative : ndarray of float64, shape ``shape``
+            Standard deviation of the noise of each sum's coefficient, over its scale.
+        """
+        places = np.triu_indices(self.shape[0]) if self.symmetric else (...,)
+        parts = [
+            (replace(head, noise=head.scale * float(size)), self.sums.ciphers(head.name)[0])
+            for head, size in zip(self.sums.heads, np.ravel(relative[places]), strict=True)
+        ]
+        return replace(self, sums=sums_frame(self.sums, parts, self.sums.level))
+
     def open(self, opener: Opener, *, precision: float = DEFAULT_PRECISION) -> npt.NDArray[np.float64]:
         """Open the sums, flooded and counted.
 
         Parameters
         ----------
         opener : KeyHolder or Committee
-            For a committee products are relinearised, with ``sums.keys()``, and rescaled first: shares of a
-            key open ciphertexts of two polynomials.
+            For a committee products are made `compact` first, with ``sums.keys()``.
         precision : float
             Largest error that flooding adds to a sum.
 
@@ -79,8 +113,7 @@ class Moments:
         -------
         ndarray of float64, shape ``shape``
         """
-        sums = self.sums if isinstance(opener, KeyHolder) else _small(self.sums)
-        values = np.asarray(opener.decrypt(sums, precision=precision), dtype=np.float64).ravel()
+        values = open_sums(opener, self.sums, precision=precision)
         full = np.empty(self.shape)
         if not self.symmetric:
             full[:] = values.reshape(self.shape)
@@ -92,6 +125,11 @@ class Moments:
 
     def __repr__(self) -> str:
         return f"<Moments {self.shape[0]} × {self.shape[1]} over {self.rows} rows: encrypted>"
+
+
+def together(parts: Iterable[Moments]) -> Moments:
+    """Add the sums of several owners of rows, to be opened as one."""
+    return reduce(add, parts)
 
 
 def totals(enc: EncryptedFrame) -> Moments:
@@ -111,14 +149,12 @@ def totals(enc: EncryptedFrame) -> Moments:
     CiphertextError
         Another layout, or a sum may not fit.
     """
-    _check(enc)
-    names = enc.columns
+    check_rows(enc)
     heads = [_summed(enc, str(j), h.bound, h.scale, h.noise) for j, h in enumerate(enc.heads)]
-    level = _lowest(enc, heads)
-    low = enc.drop_to(level)
-    added = (_added(enc, low.ciphers(name)) for name in names)
-    sums = slot_sums(low, zip(heads, added, strict=True), level=level)
-    return Moments(sums, (1, len(names)), False, enc.n_rows)
+    added = (reduce(enc.engine.add, enc.ciphers(name)) for name in enc.columns)
+    # not at a lower level, where sums would be opened as if they carried the noise of rounding
+    sums = slot_sums(enc, zip(heads, added, strict=True), level=enc.level)
+    return Moments(sums, (1, len(heads)), False, enc.n_rows)
 
 
 def products(left: EncryptedFrame, right: EncryptedFrame | None = None) -> Moments:
@@ -156,40 +192,51 @@ def squares(enc: EncryptedFrame) -> Moments:
     return Moments(_product_sums(enc, enc, [(j, j) for j in range(width)]), (1, width), False, enc.n_rows)
 
 
-def class_sums(
-    enc: EncryptedFrame,
-    labels: EncryptedFrame,
-    opener: Opener,
-    classes: Sequence[Any] | None,
-    precision: float,
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Open classes (k,), rows of each (k,) and sums over their rows (k, d).
+def open_sums(opener: Opener, sums: EncryptedFrame, *, precision: float = DEFAULT_PRECISION) -> Array:
+    """Open a frame of sums, flooded and counted, in a form that the opener can take; shape (columns,)."""
+    whole = not getattr(opener, "needs_size_2", not isinstance(opener, KeyHolder))
+    opened = opener.decrypt(sums if whole else compact(sums), precision=precision)
+    return np.asarray(opened, dtype=np.float64).ravel()
 
-    Classes are the given ones, the categories of a single categorical column, or the names of the columns.
+
+def compact(sums: EncryptedFrame) -> EncryptedFrame:
+    """Bring sums of products to two polynomials, and one level down, where the noise of several fits.
+
+    Raises
+    ------
+    CiphertextError
+        The frame came as bytes without ``key=``, so there are no evaluation keys.
+    """
+    if sums.size == 2:
+        return sums
+    keys, engine, prime = sums.keys(), sums.engine, float(sums.engine.primes[sums.level])
+    parts = []
+    for head in sums.heads:
+        (cipher,) = sums.ciphers(head.name)
+        switched = math.hypot(head.noise, relinearisation_noise(engine)) / prime
+        scale, noise = head.scale / prime, math.hypot(switched, rescale_noise(engine))
+        lower = engine.rescale(keys.relinearize(cipher), scale)
+        parts.append((replace(head, scale=scale, noise=noise), lower))
+    return sums_frame(sums, parts, sums.level - 1)
+
+
+def check_opener(opener: Any, enc: EncryptedFrame) -> None:
+    """Refuse an opener that is none, or that has another key.
 
     Raises
     ------
     SchemaError
-        Labels are not a single 1 a row, or a class has no row.
+        It cannot decrypt.
+    WrongKey
+        It has another key.
     """
-    groups = list(labels.categories.values())
-    own = groups[0] if len(groups) == 1 and len(groups[0]) == len(labels.columns) else labels.columns
-    names = np.asarray(own if classes is None else classes)
-    if len(names) != len(labels.columns) or len(names) < 2:
+    if not callable(getattr(opener, "decrypt", None)):
         raise SchemaError(
-            f"{len(names)} classes were passed for {len(labels.columns)} columns of labels; two are needed",
-            hint="encrypt one_hot(y) and pass one class for each of its columns",
+            f"opener is a {type(opener).__name__}; expected somebody who can open sums",
+            hint="pass the KeyHolder, or a Committee: fit(enc_X, enc_y, opener=holder)",
         )
-    sums = products(labels, enc)
-    found = totals(labels).open(opener, precision=precision)[0]
-    counts = np.rint(found).astype(np.int64)
-    if np.abs(found - counts).max() > 0.1 or counts.min() < 1 or counts.sum() != enc.n_rows:
-        raise SchemaError(
-            f"the labels add up to {np.round(found, 3).tolist()} over {enc.n_rows} rows; expected a single 1 "
-            "in each row and every class in one row or more",
-            hint="encrypt one_hot(y) of the same rows, and leave out classes without rows",
-        )
-    return names, counts, sums.open(opener, precision=precision)
+    if (fingerprint := getattr(opener, "fingerprint", None)) is not None:
+        same_key(str(fingerprint), enc.fingerprint, "opening sums")
 
 
 def _product_sums(
@@ -197,7 +244,7 @@ def _product_sums(
 ) -> EncryptedFrame:
     """Masked sums of the products of columns i of one and j of the other frame."""
     for enc in (left, right):
-        _check(enc)
+        check_rows(enc)
     same_key(left.fingerprint, right.fingerprint, "multiplying frames")
     if left.n_rows != right.n_rows or left.engine is not right.engine:
         raise CiphertextError(
@@ -220,7 +267,14 @@ def _product_sums(
     return slot_sums(one, zip(heads, summed, strict=True), level=level)
 
 
-def _check(enc: EncryptedFrame) -> None:
+def check_rows(enc: EncryptedFrame) -> None:
+    """Refuse frames whose slots are not rows and zeros.
+
+    Raises
+    ------
+    CiphertextError
+        Another layout or packing, or slots beyond the last row that may not be 0.
+    """
     if enc.layout.kind != "columns" or enc.packing != "real":
         raise CiphertextError(
             f"sums over rows were asked of layout {enc.layout.kind!r}, packing {enc.packing!r}",
@@ -249,25 +303,3 @@ def _lowest(enc: EncryptedFrame, heads: Iterable[ColumnHeader]) -> int:
     slots = enc.engine.slots
     needed = max(math.log2(max(h.bound / slots, 1.0)) + math.log2(h.scale) for h in heads)
     return next((low for low in range(enc.level) if needed <= enc.engine.room_bits(low)), enc.level)
-
-
-def _added(enc: EncryptedFrame, blocks: list[Any]) -> Any:
-    total, *rest = blocks
-    add: Callable[[Any, Any], Any] = enc.engine.add
-    for block in rest:
-        total = add(total, block)
-    return total
-
-
-def _small(sums: EncryptedFrame) -> EncryptedFrame:
-    """Bring products to two polynomials and one level down, where the noise of several parties fits."""
-    if sums.size == 2:
-        return sums
-    keys, engine, prime = sums.keys(), sums.engine, float(sums.engine.primes[sums.level])
-    parts = []
-    for head in sums.heads:
-        (cipher,) = sums.ciphers(head.name)
-        scale, noise = head.scale / prime, math.hypot(head.noise / prime, rescale_noise(engine))
-        lower = engine.rescale(keys.relinearize(cipher), scale)
-        parts.append((replace(head, scale=scale, noise=noise), lower))
-    return sums_frame(sums, parts, sums.level - 1)

@@ -7,17 +7,14 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm.auto import tqdm
 
 from twopm_kit.errors import CiphertextError, SchemaError
-from twopm_kit.fhe.frames import EncryptedFrame
-from twopm_kit.fhe.models.estimator import LinearModel
+from twopm_kit.fhe.models.epochs import EpochModel, State
 from twopm_kit.fhe.models.gradient import MOST_SPREAD, ScorePolynomial
-from twopm_kit.fhe.models.least_squares import opened_scores
-from twopm_kit.fhe.models.linear_form import real_numbers
+from twopm_kit.fhe.models.inputs import Array, real_numbers
 from twopm_kit.fhe.models.moments import Opener
 from twopm_kit.fhe.models.source import ClearSource, EncryptedSource, Source
-from twopm_kit.fhe.models.training import Encrypted, clear_table, training_data
+from twopm_kit.fhe.models.training import TrainingData
 
 __all__ = ["PoissonRegression"]
 
@@ -26,7 +23,7 @@ _FLAT_CURVATURE: Final = 1e-9
 _LEAST_COUNT: Final = 0.5
 
 
-class PoissonRegression(LinearModel):
+class PoissonRegression(EpochModel):
     """Poisson regression with a log link: ``rate = exp(X @ coef_ + intercept_)``.
 
     Training minimises the mean of ``exp(z) - y·z`` plus ``alpha``/2 times the squared length of the weights,
@@ -36,7 +33,8 @@ class PoissonRegression(LinearModel):
 
     Who sees what. The *server* sees ciphertexts, names, shapes, bounds and the weights of every epoch. The
     *opener* sees sums over all rows: of columns, of products of two columns and of columns with counts once,
-    then in each epoch those of x·P(z), P(z) and z²; nothing of a row.
+    then in each epoch those of x·P(z), P(z) and z²; nothing of a row: about d²/2 sums once, d + 2 in every
+    epoch.
 
     Parameters
     ----------
@@ -58,62 +56,23 @@ class PoissonRegression(LinearModel):
         Largest difference between quartic and exponential on the interval.
     """
 
+    _curve, _of = "exponential", "X·w"
     _result = "log_rate"
     _flat = True
+    _kind = "a PoissonRegressor"
 
     def __init__(self, epochs: int = 8, *, alpha: float = 0.0, interval: float = 2.0) -> None:
-        if type(epochs) is not int or epochs < 1:
-            raise SchemaError(f"epochs is {epochs!r}; expected a whole number from 1", hint="pass epochs=8")
-        for name, value, least in (("alpha", alpha, 0.0), ("interval", interval, 0.1)):
-            if not isinstance(value, (int, float)) or not least <= value < math.inf:
-                raise SchemaError(
-                    f"{name} is {value!r}; expected a number from {least}", hint=f"pass {name}=1.0"
-                )
-        self.epochs, self.alpha, self.interval = epochs, float(alpha), float(interval)
-        self.epochs_done_ = 0
+        super().__init__(epochs, alpha=alpha, interval=interval)
         self._polynomial = ScorePolynomial.exponential(self.interval)
         self.polynomial_error_ = self._polynomial.error
 
-    def fit(
-        self,
-        enc_X: Encrypted,  # noqa: N803
-        enc_y: Encrypted,
-        *,
-        opener: Opener,
-        warm_start: bool = False,
-    ) -> Self:
-        """Train on encrypted rows.
+    @staticmethod
+    def _same_kind(fitted: Any) -> bool:
+        from sklearn.linear_model import PoissonRegressor
 
-        Parameters
-        ----------
-        enc_X : EncryptedFrame, n rows × d columns, or a list of them under one key
-            Standardised, fresh, in columns, with four levels: ``KeyHolder.generate("train")``.
-        enc_y : EncryptedFrame, n rows × 1 column, or a list of them
-            Counts.
-        opener : KeyHolder or Committee
-            Opens about d²/2 sums once and d + 2 in every epoch; its ledger counts them.
-        warm_start : bool
-            Go on from the weights that there are.
+        return isinstance(fitted, PoissonRegressor)
 
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        SchemaError
-            Not encrypted, different rows or columns, several columns of counts, or counts that sum to 0.
-        ProfileError
-            Too few levels.
-        CiphertextError
-            Columns that are not standardised, or X·w leaves the interval. Then the weights are those of the
-            last epoch that kept it inside.
-        WrongKey
-            Under different keys, or not the opener's.
-        BudgetSpent
-            The opener's ledger has too few openings left.
-        """
-        data = training_data(enc_X, enc_y, opener)
+    def _fit(self, data: TrainingData, opener: Opener, *, warm_start: bool) -> Self:
         _check_one(data.n_targets)
         source = EncryptedSource(self._polynomial, data, opener, subtract=False)
         source.totals = data.row_totals(opener)
@@ -122,31 +81,21 @@ class PoissonRegression(LinearModel):
         square = data.row_products(opener, source.sizes)
         return self._train(source, wanted, count, square, source.totals, warm_start=warm_start)
 
-    def fit_clear(
-        self, data: pd.DataFrame | npt.ArrayLike, counts: npt.ArrayLike, *, warm_start: bool = False
+    def _fit_clear(
+        self, rows: Array, wanted: Array, columns: tuple[str, ...] | None, *, warm_start: bool
     ) -> Self:
-        """Train in clear by the same rule, step for step.
-
-        Raises
-        ------
-        SchemaError
-            Not numbers, or shapes that do not agree.
-        CiphertextError
-            As `fit` does.
-        """
-        rows, wanted, names = clear_table(data, counts)
         _check_one(wanted.shape[1])
-        source = ClearSource(self._polynomial, rows, np.zeros((len(rows), 1)), names)
+        source = ClearSource(self._polynomial, rows, np.zeros((len(rows), 1)), columns)
         cross, count = rows.T @ wanted[:, 0], float(wanted.sum())
         return self._train(source, cross, count, rows.T @ rows, rows.sum(axis=0), warm_start=warm_start)
 
     def _train(
         self,
         source: Source,
-        wanted: npt.NDArray[np.float64],
+        wanted: Array,
         count: float,
-        square: npt.NDArray[np.float64],
-        totals: npt.NDArray[np.float64],
+        square: Array,
+        totals: Array,
         *,
         warm_start: bool,
     ) -> Self:
@@ -154,13 +103,7 @@ class PoissonRegression(LinearModel):
         n, d = source.n_rows, len(source.sizes)
         if count < _LEAST_COUNT:
             raise SchemaError(f"the counts add up to {count:.3g}", hint="pass counts that are not all 0")
-        weights, done = np.zeros(d), 0
-        if warm_start:
-            weights, done = self._ready().weights[0], self.epochs_done_
-            if len(weights) != d:
-                raise SchemaError(
-                    f"the model has {len(weights)} weights, the data {d} columns", hint="train a new model"
-                )
+        (weights,), _, done = self._start((1, d), warm_start=warm_start)
         curvature = count / n * (square / n - np.outer(totals, totals) / n**2) + self.alpha * np.eye(d)
         values, vectors = np.linalg.eigh(curvature)
         if values[0] <= max(_FLAT_CURVATURE, 1e-5 * values[-1]):
@@ -169,88 +112,47 @@ class PoissonRegression(LinearModel):
                 hint="leave out columns that say the same, or pass alpha=0.01",
             )
         inverse = (vectors / values) @ vectors.T
-        safe: tuple[npt.NDArray[np.float64], float, int] | None = None
-        before: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
+        safe: State | None = None
+        before: tuple[Array, Array] | None = None
         zero = np.zeros(1)
-        for _ in tqdm(range(self.epochs), desc="training", unit="epoch", leave=False):
-            found = source.sums(weights[None], zero, partial(self._guard, safe, source))
+        for _ in self._rounds(source):
+            found = source.sums(weights[None], zero, partial(self._guard, safe, source.columns))
             rate = count / float(found.offset[0])  # of the best offset
             slope = (rate * found.gradient[0] - wanted) / n + self.alpha * weights
-            safe = weights, math.log(rate), done
+            safe = weights[None], np.array([math.log(rate)]), done
             if before is not None:
                 inverse = _bfgs(inverse, weights - before[0], slope - before[1])
             before = weights, slope
             weights = weights - inverse @ slope
             reach = math.sqrt(float((source.sizes**2).sum())) * float(np.linalg.norm(weights))
             if reach > MOST_SPREAD * self.interval:
-                self._guard(safe, source, np.array([reach]))
+                self._guard(safe, source.columns, np.array([reach]))
             done += 1
             # the offset for these weights: the sums of the next epoch say it exactly; to first order,
             # a step changes the logarithm of the mean rate by its mean slope
             change = float(found.gradient[0] @ (weights - before[0])) / float(found.offset[0])
-            self._commit((weights, math.log(rate) - change, done), source)
-        found = source.sums(weights[None], zero, partial(self._guard, safe, source))
-        self._commit((weights, math.log(count / float(found.offset[0])), done), source)
+            self._commit((weights[None], np.array([math.log(rate) - change]), done), source.columns)
+        found = source.sums(weights[None], zero, partial(self._guard, safe, source.columns))
+        offset = np.array([math.log(count / float(found.offset[0]))])
+        self._commit((weights[None], offset, done), source.columns)
         return self
 
-    def _commit(self, state: tuple[npt.NDArray[np.float64], float, int], source: Source) -> None:
-        self._take(state[0][None], np.array([state[1]]), source.columns)
-        self.epochs_done_ = state[2]
-
-    def _guard(
-        self,
-        safe: tuple[npt.NDArray[np.float64], float, int] | None,
-        source: Source,
-        spread: npt.NDArray[np.float64],
-    ) -> None:
-        if float(spread.max()) <= 0.5 * self.interval:
-            return
-        done = 0 if safe is None else safe[2]
-        if safe is not None:
-            self._commit(safe, source)
-        raise CiphertextError(
-            f"training diverges after epoch {done}: the root mean square of X·w is "
-            f"{float(spread.max()):.3g}; the exponential's polynomial is fitted on ±{self.interval:g} and "
-            f"holds up to {0.5 * self.interval:g}",
-            hint=f"take interval={2.0 * self.interval:g} or a larger alpha",
-        )
-
-    # Using -----------------------------------------------------------------------------------------------
-
-    def predict(self, enc: EncryptedFrame) -> EncryptedFrame:
-        """Encrypted logarithms of the rates, as `decision_function`; the key owner takes `rates` in clear."""
-        return self.decision_function(enc)
-
     @staticmethod
-    def rates(scores: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def rates(scores: pd.DataFrame | npt.ArrayLike) -> Array:
         """Rates of decrypted scores, in clear; shape (n,)."""
         return np.exp(real_numbers(scores, "scores").ravel())
 
-    def score(self, data: Any, counts: npt.ArrayLike, *, opener: Opener | None = None) -> float:
-        """D², the share of the deviance that the model explains.
-
-        Parameters
-        ----------
-        data : EncryptedFrame, or a table in clear
-            n rows.
-        counts : array-like of shape (n,)
-            In clear.
-        opener : KeyHolder or Committee, optional
-            Opens the scores of encrypted rows; it sees the scores of every row.
-        """
-        wanted = real_numbers(counts, "counts").ravel()
-        rates = self.rates(opened_scores(self, data, opener))
+    def _quality(self, scores: Array, truth: npt.NDArray[Any]) -> float:
+        wanted, rates = real_numbers(truth, "counts").ravel(), self.rates(scores)
         return 1.0 - _deviance(wanted, rates) / _deviance(wanted, np.full(len(wanted), wanted.mean()))
 
 
-def _deviance(counts: npt.NDArray[np.float64], rates: npt.NDArray[np.float64]) -> float:
+def _deviance(counts: Array, rates: Array) -> float:
     logs = np.log(np.where(counts > 0.0, counts, 1.0) / rates)
     return float((np.where(counts > 0.0, counts * logs, 0.0) - counts + rates).sum())
 
 
-def _bfgs(
-    inverse: npt.NDArray[np.float64], step: npt.NDArray[np.float64], turn: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _bfgs(inverse: Array, step: Array, turn: Array) -> Array:
     """Inverse curvature that explains by how much the slope has turned on a step."""
     along = float(step @ turn)
     if along <= _FLAT_CURVATURE * float(np.linalg.norm(step) * np.linalg.norm(turn)):

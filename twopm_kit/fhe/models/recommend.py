@@ -22,17 +22,18 @@ from twopm_kit.fhe.container import MAX_COLUMNS, ColumnHeader
 from twopm_kit.fhe.engine import Engine, engine_for
 from twopm_kit.fhe.frames import EncryptedFrame
 from twopm_kit.fhe.layouts import COLUMNS, Layout, padded
-from twopm_kit.fhe.models.linear_form import LinearForm, power_above, real_numbers
+from twopm_kit.fhe.models.inputs import Array, check_encrypted, choose_columns, power_above, real_numbers
+from twopm_kit.fhe.models.linear_form import LinearForm
 from twopm_kit.fhe.plan import Plan, Step, costs_of, fresh_bytes, key_bytes, result_bytes
 
 __all__ = ["Recommender", "top", "user_vector"]
-
-Array = npt.NDArray[np.float64]
 
 #: Scores carry at most this scale: beyond it float64 has nothing to hold the digits in.
 _SCORE_SCALE_BITS: Final = 52.0
 _INDEXES_KEPT: Final = 4
 _TOGETHER: Final = 64
+#: What uneven noise after rotations adds to the noise that an opening finds, at most as seen.
+_UNEVEN: Final = 1.4
 
 
 class Recommender:
@@ -123,11 +124,7 @@ class Recommender:
         CiphertextError
             No level or no rotation keys, or the worst case does not fit into the profile.
         """
-        if not isinstance(enc, EncryptedFrame):
-            raise SchemaError(
-                f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
-                hint="encrypt it first: holder.encrypt(user, plan=recommender.plan())",
-            )
+        check_encrypted(enc, "user, plan=recommender.plan()")
         chosen = self._select(enc)
         if enc.level < 1:
             raise exhausted(enc.engine, enc.level)
@@ -158,7 +155,7 @@ class Recommender:
         """Best k items from opened scores of one user, in clear at the user; see `top`."""
         return top(scores, k, names=self.names, exclude=exclude)
 
-    def plan(self, profile: str = "linear") -> Plan:
+    def plan(self, profile: str = "linear", *, bound: float = 1.0) -> Plan:
         """Tell what scoring one user takes, before anything runs.
 
         ``holder.encrypt(user, plan=plan)`` takes layout and rotation keys from it.
@@ -167,12 +164,16 @@ class Recommender:
         ----------
         profile : str
             One of ``kit.fhe.PROFILES``, with a level.
+        bound : float
+            Public bound of the user's vector: the scale of the scores depends on it.
         """
         engine = engine_for(profile)
         if engine.profile.levels < 1:
             raise exhausted(engine, 0)
-        costs, (blocks, _) = costs_of(engine), self._blocks(engine)
+        costs, (blocks, packing) = costs_of(engine), self._blocks(engine)
         giants = self._width // self._baby
+        fresh = float(engine.profile.fresh_scale_bits(bound, products=False))
+        scale = math.log2(_scores_of(engine, self.vectors, bound, packing)[1])
         steps = (
             Step(
                 "rotate the user",
@@ -180,6 +181,7 @@ class Recommender:
                 1,
                 self._baby,
                 costs.total(1, rotate=self._baby - 1),
+                scale=fresh,
                 rotations=self._baby - 1,
             ),
             Step(
@@ -190,6 +192,7 @@ class Recommender:
                 costs.total(1, times_plain=blocks * self._width, add=blocks * (self._width - giants))
                 + costs.total(1, rescale=blocks * giants),
                 spends=1,
+                scale=scale,
             ),
             Step(
                 "giant steps",
@@ -197,6 +200,7 @@ class Recommender:
                 0,
                 blocks,
                 costs.total(0, rotate=blocks * (giants - 1), add=blocks * (giants - 1)),
+                scale=scale,
                 rotations=blocks * (giants - 1),
             ),
         )
@@ -219,13 +223,7 @@ class Recommender:
                     hint="encrypt vectors with the dimensions of the items",
                 )
             return enc
-        missing = [name for name in self.columns if name not in set(enc.columns)]
-        if missing:
-            raise SchemaError(
-                f"the frame lacks {len(missing)} of the {width} dimensions: {', '.join(missing[:8])}",
-                hint="encrypt a frame that has the dimensions of the items",
-            )
-        return enc[list(self.columns)]
+        return enc[choose_columns(self.columns, enc.columns)]
 
     def _blocks(self, engine: Engine) -> tuple[int, str]:
         """Ciphertexts that hold the scores of a user, and how rows are packed in them."""
@@ -277,7 +275,7 @@ class Recommender:
         for start in range(0, len(places), _TOGETHER):  # encoded weights are large: not all at once
             part = places[start : start + _TOGETHER]
             names = tuple(str(self.names[i]) for i in part)
-            made = LinearForm(self.vectors[part], np.zeros(len(part)), names).apply(enc)
+            made = LinearForm(self.vectors[part], np.zeros(len(part)), names, constant=True).apply(enc)
             columns += (
                 Column(head, tuple(Chunk(cipher=c) for c in made.ciphers(head.name))) for head in made.heads
             )
@@ -307,13 +305,9 @@ class _Index:
         self, engine: Engine, head: ColumnHeader, vectors: Array, baby: int, blocks: int, packing: str
     ) -> None:
         self._engine, self._baby = engine, baby
-        worst = float(np.abs(vectors).sum(axis=1).max()) * head.bound
-        # a power of two: the header goes to the key owner, who need not learn the norms of the items
-        self.bound: Final = power_above(max(worst, 2.0**-40))
-        spare = 0.5 if packing == "complex" else 0.0
-        self.scale: Final = best_scale(
-            engine, 0, self.bound * 2.0**spare, most_bits=_SCORE_SCALE_BITS, what="the scores"
-        )
+        bound, scale = _scores_of(engine, vectors, head.bound, packing)
+        self.bound: Final = bound
+        self.scale: Final = scale
         width, slots = padded(vectors.shape[1]), engine.slots
         table = np.zeros((blocks * slots * (2 if packing == "complex" else 1), width))
         table[: len(vectors), : vectors.shape[1]] = vectors
@@ -343,12 +337,12 @@ class _Index:
     def _noise(self, engine: Engine, head: ColumnHeader, parts: Any, giants: int) -> float:
         """Noise of a coefficient: of the rotated user under the items, of rescaling, of giant steps."""
         # SEAL's digits are not centred: a few slots, slot 0 first, get some fifty times what the others get
-        turned = math.hypot(head.noise, relinearisation_noise(engine))
-        # products with a polynomial whose coefficients have the mean square of its slots
-        length = float(np.sqrt(np.max(np.sum(np.mean(np.abs(parts) ** 2, axis=1), axis=-1))))
+        turned = math.hypot(head.noise, _UNEVEN * relinearisation_noise(engine))
+        # few items fill few slots, and the noise is there: the longest item counts, not the mean one
+        length = float(np.sqrt(np.sum(np.abs(parts) ** 2, axis=-1).max()))
         through = turned * length * self.scale / head.scale
         each = math.hypot(rescale_noise(engine), relinearisation_noise(engine))
-        return power_above(math.hypot(through, each * math.sqrt(giants)))
+        return math.hypot(through, each * math.sqrt(giants))
 
     def apply(self, turned: list[Any], keys: Any) -> list[Any]:
         """Scores of one user, a ciphertext for each block of items."""
@@ -367,6 +361,14 @@ class _Index:
                 "a whole block of items rounds to 0 at this precision", hint="scale the item vectors up"
             )
         return total
+
+
+def _scores_of(engine: Engine, vectors: Array, bound: float, packing: str) -> tuple[float, float]:
+    """Bound and scale of the scores of users with a bound."""
+    # a power of two: the header goes to the key owner, who need not learn the norms of the items
+    largest = power_above(max(float(np.abs(vectors).sum(axis=1).max()) * bound, 2.0**-40))
+    spare = math.sqrt(2.0) if packing == "complex" else 1.0
+    return largest, best_scale(engine, 0, largest * spare, most_bits=_SCORE_SCALE_BITS, what="the scores")
 
 
 def user_vector(

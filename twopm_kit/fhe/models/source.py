@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from twopm_kit.errors import CiphertextError
 from twopm_kit.fhe.frames import EncryptedFrame
 from twopm_kit.fhe.models.gradient import GradientSums, ScorePolynomial, Sums, clear_sums
-from twopm_kit.fhe.models.moments import Opener
-from twopm_kit.fhe.models.training import TrainingData, needs_small, open_row
+from twopm_kit.fhe.models.inputs import Array
+from twopm_kit.fhe.models.moments import Opener, open_sums
+from twopm_kit.fhe.models.training import TrainingData
 
 __all__ = ["ClearSource", "EncryptedSource", "Source", "check_sizes"]
 
-Guard = Callable[[npt.NDArray[np.float64]], None]
+Guard = Callable[[Array], None]
 
 #: Columns with a larger root mean square are not standardised, and would leave the interval at once.
 _LARGEST_SIZE = 4.0
@@ -25,15 +25,13 @@ class Source(Protocol):
 
     n_rows: int
     columns: tuple[str, ...] | None
-    sizes: npt.NDArray[np.float64]
+    sizes: Array
     n_targets: int
 
-    def sums(self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64], guard: Guard) -> Sums:
+    def sums(self, weights: Array, offsets: Array, guard: Guard) -> Sums:
         """Get sums for weights (k, d), offsets (k,); ``guard`` sees the spread before the rest is opened."""
 
-    def spread(
-        self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
+    def spread(self, weights: Array, offsets: Array) -> Array:
         """Get the root mean square of the scores, shape (k,)."""
 
 
@@ -43,8 +41,8 @@ class ClearSource:
     def __init__(
         self,
         polynomial: ScorePolynomial,
-        rows: npt.NDArray[np.float64],
-        targets: npt.NDArray[np.float64],
+        rows: Array,
+        targets: Array,
         columns: tuple[str, ...] | None,
     ) -> None:
         self._polynomial, self._rows, self._targets = polynomial, rows, targets
@@ -52,15 +50,13 @@ class ClearSource:
         self.sizes = np.sqrt((rows**2).mean(axis=0))
         check_sizes(self.sizes, columns)
 
-    def sums(self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64], guard: Guard) -> Sums:
+    def sums(self, weights: Array, offsets: Array, guard: Guard) -> Sums:
         """Compute them in clear."""
         found = clear_sums(self._polynomial, self._rows, self._targets, weights, offsets)
         guard(found.spread)
         return found
 
-    def spread(
-        self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
+    def spread(self, weights: Array, offsets: Array) -> Array:
         """Compute it in clear."""
         return np.asarray(np.sqrt(((self._rows @ weights.T + offsets) ** 2).mean(axis=0)))
 
@@ -82,46 +78,41 @@ class EncryptedSource:
         self.n_rows, self.columns, self.n_targets = data.n_rows, data.columns, data.n_targets
         self.sizes = data.row_sizes(opener)
         check_sizes(self.sizes, data.columns)
-        self._server = GradientSums(
-            data, polynomial, self.sizes, subtract=subtract, small=needs_small(opener), hidden=hidden
-        )
+        self._server = GradientSums(data, polynomial, self.sizes, subtract=subtract, hidden=hidden)
         #: Sum of each column, where it has been opened already.
-        self.totals: npt.NDArray[np.float64] | None = None
+        self.totals: Array | None = None
 
-    def sums(self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64], guard: Guard) -> Sums:
+    def sums(self, weights: Array, offsets: Array, guard: Guard) -> Sums:
         """Let the server compute masked sums, and the opener open them."""
         if not self._subtract and not weights.any():
             return self._start(offsets)
         sums = self._server.sums(weights, offsets, self._weights(weights, offsets))
         spreads = [name for name in sums.columns if name.endswith("²")]
         rest = [name for name in sums.columns if not name.endswith("²")]
-        opened = {}
-        if spreads:
-            opened = dict(zip(spreads, open_row(self._opener, sums[spreads]).tolist(), strict=True))
+        opened = self._opened(sums, spreads)
         guard(self._server.read_spread(opened, offsets))
-        opened.update(zip(rest, open_row(self._opener, sums[rest]).tolist(), strict=True))
-        return self._server.read(opened, offsets)
+        return self._server.read(opened | self._opened(sums, rest), offsets)
 
-    def spread(
-        self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
+    def spread(self, weights: Array, offsets: Array) -> Array:
         """Let the server compute masked sums of squares, and the opener open them."""
         if not weights.any():
             return np.abs(offsets)
         sums = self._server.spreads(weights, offsets, self._weights(weights, offsets))
-        opened = dict(zip(sums.columns, open_row(self._opener, sums).tolist(), strict=True))
-        return self._server.read_spread(opened, offsets)
+        return self._server.read_spread(self._opened(sums, sums.columns), offsets)
 
-    def _start(self, offsets: npt.NDArray[np.float64]) -> Sums:
+    def _opened(self, sums: EncryptedFrame, names: list[str]) -> dict[str, float]:
+        if not names:
+            return {}
+        return dict(zip(names, open_sums(self._opener, sums[names]).tolist(), strict=True))
+
+    def _start(self, offsets: Array) -> Sums:
         """Take sums for zero weights from the column sums, times one rate: nothing new to open."""
         if self.totals is None:
             self.totals = self._data.row_totals(self._opener)
         rates = self._polynomial(offsets)
         return Sums(np.outer(rates, self.totals), rates * self.n_rows, np.abs(offsets))
 
-    def _weights(
-        self, weights: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64]
-    ) -> list[EncryptedFrame] | None:
+    def _weights(self, weights: Array, offsets: Array) -> list[EncryptedFrame] | None:
         if not self._hidden:
             return None
         # who opens encrypts best: with a secret key there is less noise; a committee has the public key
@@ -136,7 +127,7 @@ class EncryptedSource:
         return self._server.hide(weights, offsets, encrypt)
 
 
-def check_sizes(sizes: npt.NDArray[np.float64], columns: tuple[str, ...] | None) -> None:
+def check_sizes(sizes: Array, columns: tuple[str, ...] | None) -> None:
     """Refuse columns that are not standardised.
 
     Raises

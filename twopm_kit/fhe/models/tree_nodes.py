@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from twopm_kit.errors import SchemaError
+from twopm_kit.fhe.models.inputs import Array, real_numbers
 from twopm_kit.fhe.models.multilinear import Multilinear
 
 __all__ = ["Node", "Predicate", "Tree", "polynomials_of", "predicates_of", "pruned", "ranges_of", "slopes_of"]
 
-Vector = npt.NDArray[np.float64]
 #: Feature and threshold: true where ``x <= threshold``.
 Predicate = tuple[int, float]
 
@@ -38,13 +38,40 @@ class Tree:
         Children.
     values : ndarray of float64, shape (m, k)
         What a leaf adds to the k scores.
+
+    Raises
+    ------
+    SchemaError
+        Arrays of other shapes, values that are not finite, or a child that does not stand behind its parent.
     """
 
     feature: npt.NDArray[np.int64]
-    threshold: Vector
+    threshold: Array
     left: npt.NDArray[np.int64]
     right: npt.NDArray[np.int64]
-    values: Vector
+    values: Array
+
+    def __post_init__(self) -> None:
+        nodes = np.arange(np.size(self.feature))
+        shapes = [np.shape(a) for a in (self.feature, self.threshold, self.left, self.right)]
+        if not len(nodes) or shapes != [nodes.shape] * 4 or np.shape(self.values)[:1] != nodes.shape:
+            raise SchemaError(
+                f"a tree of arrays of shapes {shapes} and {np.shape(self.values)} was passed",
+                hint="pass four arrays (m,) and values (m, k), one entry for each of the m nodes",
+            )
+        real_numbers(self.values[self.feature < 0], "a leaf")
+        inner = np.flatnonzero(self.feature >= 0)
+        children = np.stack((self.left, self.right))[:, inner]
+        # children behind their parents: then there is no circle
+        if (
+            np.isnan(self.threshold[inner]).any()
+            or (children <= inner).any()
+            or (children >= len(nodes)).any()
+        ):
+            raise SchemaError(
+                "a tree with a threshold that is not a number, or a child that is no later node, was passed",
+                hint="number the nodes from the root on, children after their parents",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +86,8 @@ class Node:
         Predicate, subtree where it is true, subtree where it is not; None in a leaf.
     """
 
-    low: Vector
-    high: Vector
+    low: Array
+    high: Array
     split: "tuple[Predicate, Node, Node] | None" = None
 
 
@@ -92,7 +119,7 @@ def predicates_of(roots: Sequence[Node]) -> list[Predicate]:
     return sorted({predicate for root in roots for predicate in _used(root)})
 
 
-def polynomials_of(roots: Sequence[Node], base: Vector, index: Mapping[Predicate, int]) -> list[Multilinear]:
+def polynomials_of(roots: Sequence[Node], base: Array, index: Mapping[Predicate, int]) -> list[Multilinear]:
     """Sum of trees as one polynomial for each of the k scores; bit i belongs to the predicate numbered i.
 
     Raises
@@ -100,7 +127,7 @@ def polynomials_of(roots: Sequence[Node], base: Vector, index: Mapping[Predicate
     SchemaError
         Too many products, or a score that is the same for every row.
     """
-    total: dict[frozenset[int], Vector] = {frozenset(): base}
+    total: dict[frozenset[int], Array] = {frozenset(): base}
     for root in roots:
         for monomial, value in _expanded(root, index).items():
             total[monomial] = total[monomial] + value if monomial in total else value
@@ -122,14 +149,14 @@ def polynomials_of(roots: Sequence[Node], base: Vector, index: Mapping[Predicate
     return made
 
 
-def ranges_of(roots: Sequence[Node], base: Vector) -> tuple[Vector, Vector]:
+def ranges_of(roots: Sequence[Node], base: Array) -> tuple[Array, Array]:
     """Limits of the k scores, below and above."""
     low = base + np.sum([root.low for root in roots], axis=0)
     high = base + np.sum([root.high for root in roots], axis=0)
     return low, high
 
 
-def slopes_of(roots: Sequence[Node], index: Mapping[Predicate, int], k: int) -> Vector:
+def slopes_of(roots: Sequence[Node], index: Mapping[Predicate, int], k: int) -> Array:
     """How many times errors of one size in all bits, independent of each other, grow at most: shape (k,)."""
     total = np.zeros((len(index), k))
     for root in roots:
@@ -146,13 +173,13 @@ def _used(node: Node) -> Iterator[Predicate]:
         yield from _used(right)
 
 
-def _expanded(node: Node, index: Mapping[Predicate, int]) -> dict[frozenset[int], Vector]:
+def _expanded(node: Node, index: Mapping[Predicate, int]) -> dict[frozenset[int], Array]:
     """Monomials of a subtree with their k factors: ``right + bit · (left - right)``."""
     if node.split is None:
         return {frozenset(): node.low}
     predicate, left, right = node.split
     own = frozenset((index[predicate],))
-    terms: dict[frozenset[int], Vector] = {}
+    terms: dict[frozenset[int], Array] = {}
     nothing = np.zeros(len(node.low))
     for monomial, value in _expanded(right, index).items():
         terms[monomial] = terms.get(monomial, nothing) + value
@@ -171,7 +198,7 @@ def _check_size(count: int) -> None:
         )
 
 
-def _steps(node: Node, steps: dict[Predicate, Vector]) -> dict[Predicate, Vector]:
+def _steps(node: Node, steps: dict[Predicate, Array]) -> dict[Predicate, Array]:
     """Largest change of a tree's values when one predicate changes."""
     if node.split is not None:
         predicate, left, right = node.split

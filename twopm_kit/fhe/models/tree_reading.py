@@ -3,18 +3,16 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from twopm_kit.errors import SchemaError
+from twopm_kit.fhe.models.inputs import Array
 from twopm_kit.fhe.models.tree_nodes import Tree
 
 __all__ = ["read_boosting", "read_forest"]
 
-Vector = npt.NDArray[np.float64]
 
-
-def read_boosting(fitted: Any) -> tuple[list[Tree], Vector, bool]:
+def read_boosting(fitted: Any) -> tuple[list[Tree], Array, bool]:
     """Trees, constant, and whether features are compared in float32, of a gradient boosting.
 
     Raises
@@ -90,7 +88,7 @@ def _unknown(fitted: Any, known: tuple[type, ...]) -> SchemaError:
     )
 
 
-def _cart(tree: Any, values: Vector) -> Tree:
+def _cart(tree: Any, values: Array) -> Tree:
     return Tree(
         np.where(tree.children_left < 0, -1, tree.feature).astype(np.int64),
         np.asarray(tree.threshold, dtype=np.float64),
@@ -100,7 +98,7 @@ def _cart(tree: Any, values: Vector) -> Tree:
     )
 
 
-def _boosted(fitted: Any) -> tuple[list[Tree], Vector]:
+def _boosted(fitted: Any) -> tuple[list[Tree], Array]:
     if fitted.init is not None and fitted.init != "zero":
         raise SchemaError(
             f"the {type(fitted).__name__} starts from init={fitted.init!r}, which need not be a constant",
@@ -120,7 +118,7 @@ def _boosted(fitted: Any) -> tuple[list[Tree], Vector]:
     return trees, np.asarray(whole(named), dtype=np.float64).ravel() - added
 
 
-def _histogram_boosted(fitted: Any) -> tuple[list[Tree], Vector]:
+def _histogram_boosted(fitted: Any) -> tuple[list[Tree], Array]:
     if fitted.is_categorical_ is not None and np.any(fitted.is_categorical_):
         raise SchemaError(
             f"the {type(fitted).__name__} splits on categories, which are no thresholds",
@@ -148,7 +146,7 @@ def _histogram_boosted(fitted: Any) -> tuple[list[Tree], Vector]:
     return trees, base
 
 
-def _at(values: Vector, column: int, k: int) -> Vector:
+def _at(values: Array, column: int, k: int) -> Array:
     full = np.zeros((len(values), k))
     full[:, column] = values
     return full

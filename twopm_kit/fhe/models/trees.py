@@ -11,8 +11,18 @@ import pandas as pd
 from twopm_kit.errors import CiphertextError, SchemaError
 from twopm_kit.fhe.container import MAX_COLUMNS, MAX_NAME, ColumnHeader
 from twopm_kit.fhe.engine import Engine
+from twopm_kit.fhe.frame_html import counted
 from twopm_kit.fhe.frames import EncryptedFrame, best_scale, computed_frame, rescale_noise
 from twopm_kit.fhe.models.comparison import COMPARISON_LEVELS, NOISE_GAIN, minimax_sign, soft_bit
+from twopm_kit.fhe.models.inputs import (
+    Array,
+    check_encrypted,
+    choose_columns,
+    floats,
+    named_row,
+    power_above,
+    real_numbers,
+)
 from twopm_kit.fhe.models.multilinear import Bits
 from twopm_kit.fhe.models.tree_nodes import (
     Tree,
@@ -26,8 +36,6 @@ from twopm_kit.fhe.models.tree_reading import read_boosting, read_forest
 from twopm_kit.fhe.profiles import PROFILES, Profile
 
 __all__ = ["GradientBoosting", "RandomForest", "Tree", "TreeEnsemble"]
-
-Vector = npt.NDArray[np.float64]
 
 #: Binary digits that a plain factor has to have, from the largest result down.
 _LEAST_DIGITS: Final = 13
@@ -82,7 +90,8 @@ class TreeEnsemble:
     Raises
     ------
     SchemaError
-        The trees decide nothing, or have too many branches.
+        The trees decide nothing, have too many branches, ask for features that rows do not have, or give
+        another number of scores than ``base``.
     """
 
     _score = "score"
@@ -90,7 +99,7 @@ class TreeEnsemble:
     def __init__(
         self,
         trees: Sequence[Tree],
-        base: Vector,
+        base: Array,
         *,
         width: int,
         features: tuple[str, ...] | None = None,
@@ -98,11 +107,12 @@ class TreeEnsemble:
         single: bool = True,
         calibration: pd.DataFrame | npt.ArrayLike | None = None,
     ) -> None:
+        _check_trees(trees, base, width, features)
         roots = [pruned(tree) for tree in trees]
         predicates = predicates_of(roots)
         if not 0 < len(predicates) <= MAX_COLUMNS:
             raise SchemaError(
-                f"{len(trees)} trees with {len(predicates)} predicates were passed; expected 1 to "
+                f"{counted(len(trees), 'tree')} with {counted(len(predicates), 'predicate')}; expected 1 to "
                 f"{MAX_COLUMNS}",
                 hint="fit trees that split" if not predicates else "fit fewer or smaller trees",
             )
@@ -164,12 +174,12 @@ class TreeEnsemble:
 
     # The client's side -----------------------------------------------------------------------------------
 
-    def encode(self, data: pd.DataFrame | npt.ArrayLike, *, hidden: bool = False) -> pd.DataFrame:
+    def encode(self, X: pd.DataFrame | npt.ArrayLike, *, hidden: bool = False) -> pd.DataFrame:  # noqa: N803
         """Turn rows into what a client encrypts.
 
         Parameters
         ----------
-        data : DataFrame, or array-like of shape (n, d)
+        X : DataFrame, or array-like of shape (n, d)
             Rows in clear.
         hidden : bool
             False: a column of 0 and 1 for each predicate. True: the features that the model uses, spread over
@@ -186,31 +196,23 @@ class TreeEnsemble:
             Columns are missing, values are not numbers, missing, infinite or beyond float32, or the model was
             made without calibration rows and hidden comparisons were asked for.
         """
-        values = self._values(data)
+        values = self._values(X)
         if not hidden:
             return pd.DataFrame(self._bits(values).astype(np.int8), columns=self._bit_names)
         knots = self._knots()
         return pd.DataFrame({self._name(f): np.interp(values[:, f], *knots[f]) for f in sorted(knots)})
 
-    def _bits(self, values: Vector) -> Vector:
+    def _bits(self, values: Array) -> Array:
         features, thresholds = zip(*self._index, strict=True)
         return (values[:, list(features)] <= np.array(thresholds)).astype(np.float64)
 
-    def _values(self, data: pd.DataFrame | npt.ArrayLike) -> Vector:
+    def _values(self, data: pd.DataFrame | npt.ArrayLike) -> Array:
+        data = named_row(data)
         if isinstance(data, pd.DataFrame) and self.features is not None:
             names = {str(name): name for name in data.columns}
-            missing = [name for name in self.features if name not in names]
-            if missing:
-                raise SchemaError(
-                    f"the rows lack {len(missing)} of the model's {self.n_features} columns: "
-                    f"{', '.join(missing[:8])}",
-                    hint="pass a frame that has them",
-                )
-            data = data[[names[name] for name in self.features]]
-        try:
-            values = np.asarray(data, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise SchemaError("the rows hold something that is not a number", hint="pass numbers") from None
+            wanted = choose_columns(self.features, names)
+            data = data[[names[name] for name in wanted]]
+        values = np.atleast_2d(floats(data, "X"))
         if values.ndim != 2 or values.shape[1] != self.n_features or len(values) == 0:
             raise SchemaError(
                 f"rows of shape {values.shape} were passed; expected (n, {self.n_features})",
@@ -229,7 +231,7 @@ class TreeEnsemble:
             )
         return values
 
-    def _spreads(self, calibration: pd.DataFrame | npt.ArrayLike) -> dict[int, tuple[Vector, Vector]]:
+    def _spreads(self, calibration: pd.DataFrame | npt.ArrayLike) -> dict[int, tuple[Array, Array]]:
         """For each used feature, rising values of it and where in [-1, 1] they go.
 
         Quantiles go to even distances, so that few rows are near a threshold.
@@ -248,7 +250,7 @@ class TreeEnsemble:
             spread[feature] = (np.r_[x[0] - end, x, x[-1] + end], np.r_[-1.0, y, 1.0])
         return spread
 
-    def _knots(self) -> dict[int, tuple[Vector, Vector]]:
+    def _knots(self) -> dict[int, tuple[Array, Array]]:
         if self._spread is None:
             raise SchemaError(
                 "hidden comparisons need the spread of the features, and the model was made without it",
@@ -279,11 +281,7 @@ class TreeEnsemble:
             Another layout or packing, numbers beyond 1, too few levels for the depth, a scale that is too
             coarse, or no evaluation keys.
         """
-        if not isinstance(enc, EncryptedFrame):
-            raise SchemaError(
-                f"a {type(enc).__name__} was passed; expected an EncryptedFrame",
-                hint="encrypt it first: holder.encrypt(model.encode(X))",
-            )
+        check_encrypted(enc, "model.encode(X)")
         hidden = self._is_hidden(enc)
         if enc.layout.kind != "columns" or enc.packing != "real":
             raise CiphertextError(
@@ -299,6 +297,14 @@ class TreeEnsemble:
         levels = enc.level - (COMPARISON_LEVELS if hidden else 0)
         self._check_levels(enc, levels, hidden)
         return self._apply(enc, levels, hidden)
+
+    def predict(self, enc: EncryptedFrame) -> EncryptedFrame:
+        """Encrypted scores, as `decision_function` gives them: no ciphertext can tell which is largest.
+
+        Whoever opens them goes on in clear: ``classes_of(opened)`` of a classifier; scores of a regression
+        are its predictions.
+        """
+        return self.decision_function(enc)
 
     def _is_hidden(self, enc: EncryptedFrame) -> bool:
         predicates = self._bit_names
@@ -383,23 +389,23 @@ class TreeEnsemble:
         reach = _SOFT_EXCESS if hidden else 1.0
         heads = []
         for j, (name, polynomial) in enumerate(zip(self.columns, self._polynomials, strict=True)):
-            bound = 2.0 ** math.ceil(math.log2(max(reach * float(self._limit[j]), 2.0**-40)))
+            bound = power_above(max(reach * float(self._limit[j]), 2.0**-40))
             scale = best_scale(engine, 0, bound, most_bits=60.0, what=f"the column {name!r}")
             lent = one * float(self._slopes[j]) * scale / spread
             noise = math.hypot(lent, polynomial.noise(levels, engine, enc.scale, scale))
             # powers of two: the header goes to the key owner, who need not learn norms of the leaf values
-            heads.append(ColumnHeader(name, bound, scale, 2.0 ** math.ceil(math.log2(noise))))
+            heads.append(ColumnHeader(name, bound, scale, power_above(noise)))
         return heads
 
     # In clear --------------------------------------------------------------------------------------------
 
-    def simulate(self, data: pd.DataFrame | npt.ArrayLike, *, hidden: bool = False) -> Vector:
+    def simulate(self, X: pd.DataFrame | npt.ArrayLike, *, hidden: bool = False) -> Array:  # noqa: N803
         """Scores by the same arithmetic in clear.
 
         Parameters
         ----------
-        data : DataFrame, or array-like of shape (n, d)
-            Rows.
+        X : DataFrame or array of shape (n, d); Series or array of shape (d,) for one row
+            Features; the index of a Series names them.
         hidden : bool
             With soft bits, as hidden comparisons make them.
 
@@ -407,11 +413,11 @@ class TreeEnsemble:
         -------
         ndarray of float64, shape (n,) or (n, k)
         """
-        bits = self._soft_clear(data) if hidden else self._bits(self._values(data))
+        bits = self._soft_clear(X) if hidden else self._bits(self._values(X))
         scores = np.stack([polynomial.values(bits) for polynomial in self._polynomials], axis=1)
         return scores.ravel() if scores.shape[1] == 1 else scores
 
-    def _soft_clear(self, data: pd.DataFrame | npt.ArrayLike) -> Vector:
+    def _soft_clear(self, data: pd.DataFrame | npt.ArrayLike) -> Array:
         spread = self.encode(data, hidden=True)
         sign, knots = minimax_sign(), self._knots()
         bits = []
@@ -420,7 +426,7 @@ class TreeEnsemble:
             bits.append(0.5 + 0.5 * sign((place - spread[self._name(feature)].to_numpy()) / reach))
         return np.stack(bits, axis=1)
 
-    def probabilities(self, scores: pd.DataFrame | npt.ArrayLike) -> Vector:
+    def probabilities(self, scores: pd.DataFrame | npt.ArrayLike) -> Array:
         """Probabilities of the classes of decrypted scores, in clear.
 
         Parameters
@@ -451,9 +457,15 @@ class TreeEnsemble:
         """Classes of decrypted scores, in clear: the most probable one; see `probabilities`."""
         return np.asarray(np.asarray(self.classes_)[self.probabilities(scores).argmax(axis=1)])
 
-    def score(self, data: pd.DataFrame | npt.ArrayLike, y: npt.ArrayLike, *, hidden: bool = False) -> float:
+    def score(
+        self,
+        X: pd.DataFrame | npt.ArrayLike,  # noqa: N803
+        y: npt.ArrayLike,
+        *,
+        hidden: bool = False,
+    ) -> float:
         """Accuracy, or R² of a regression, of `simulate` on rows in clear."""
-        found, truth = self.simulate(data, hidden=hidden), np.asarray(y)
+        found, truth = self.simulate(X, hidden=hidden), np.asarray(y)
         if truth.shape != (len(found),):
             raise SchemaError(
                 f"{len(found)} rows and y of shape {truth.shape} were passed",
@@ -463,28 +475,24 @@ class TreeEnsemble:
             return float((self.classes_of(found) == truth).mean())
         return float(1.0 - ((truth - found) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
 
-    def _scores(self, scores: pd.DataFrame | npt.ArrayLike) -> Vector:
-        try:
-            values = np.asarray(scores, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise SchemaError("the scores hold something that is not a number", hint="pass numbers") from None
+    def _scores(self, scores: pd.DataFrame | npt.ArrayLike) -> Array:
+        values = real_numbers(scores, "scores")
         values = values.reshape(-1, 1) if values.ndim == 1 else values
-        if values.ndim != 2 or values.shape[1] != len(self._polynomials) or not np.isfinite(values).all():
+        if values.ndim != 2 or values.shape[1] != len(self._polynomials):
             raise SchemaError(
-                f"scores of shape {np.shape(scores)} were passed; expected finite numbers, "
-                f"{len(self._polynomials)} a row",
+                f"scores of shape {np.shape(scores)} were passed; expected {len(self._polynomials)} a row",
                 hint="pass what holder.decrypt(model.decision_function(enc)) returned",
             )
         return values
 
-    def _link(self, scores: Vector) -> Vector:
+    def _link(self, scores: Array) -> Array:
         """Probability of the second class for one score a row, of all classes for several."""
         return np.clip(scores, 0.0, 1.0)
 
     def __repr__(self) -> str:
         k = len(self._polynomials)
         return (
-            f"<encrypted {type(self).__name__}: {self.n_trees} trees of depth up to {self.depth}, "
+            f"<encrypted {type(self).__name__}: {counted(self.n_trees, 'tree')} of depth up to {self.depth}, "
             f"{len(self._index)} predicates, {k} score{'s' if k > 1 else ''}>"
         )
 
@@ -534,7 +542,7 @@ class GradientBoosting(TreeEnsemble):
         model._slope = 2.0 if getattr(fitted, "loss", None) == "exponential" else 1.0
         return model
 
-    def _link(self, scores: Vector) -> Vector:
+    def _link(self, scores: Array) -> Array:
         if scores.shape[1] == 1:
             # tanh form: no overflow on either side
             return np.asarray(0.5 * (1.0 + np.tanh(0.5 * self._slope * scores)))
@@ -577,6 +585,18 @@ class RandomForest(TreeEnsemble):
         return cls(trees, base, **_facts(fitted, calibration))
 
 
+def _check_trees(trees: Sequence[Tree], base: Array, width: int, features: tuple[str, ...] | None) -> None:
+    k, asked = len(base), max((int(tree.feature.max()) for tree in trees), default=-1)
+    if asked >= width or (features is not None and len(features) != width):
+        raise SchemaError(
+            f"trees that ask for feature {asked} were passed for rows of {width} features"
+            + ("" if features is None else f" with {len(features)} names"),
+            hint="pass width= and features= of the rows that the trees were fitted on",
+        )
+    if any(tree.values.shape != (len(tree.feature), k) for tree in trees):
+        raise SchemaError(f"base has {k} scores; the trees give others", hint="pass values of shape (m, k)")
+
+
 def _facts(fitted: Any, calibration: Any) -> dict[str, Any]:
     names = getattr(fitted, "feature_names_in_", None)
     return {
@@ -587,13 +607,13 @@ def _facts(fitted: Any, calibration: Any) -> dict[str, Any]:
     }
 
 
-def _distinct(x: Vector, y: Vector) -> tuple[Vector, Vector]:
+def _distinct(x: Array, y: Array) -> tuple[Array, Array]:
     """Each place once, with the middle of where its copies went."""
     places, inverse = np.unique(x, return_inverse=True)
     return places, np.bincount(inverse, weights=y) / np.bincount(inverse)
 
 
-def _place(threshold: float, x: Vector, y: Vector) -> tuple[float, float]:
+def _place(threshold: float, x: Array, y: Array) -> tuple[float, float]:
     """Where a threshold goes in [-1, 1], and the largest distance from there."""
     place = float(np.interp(threshold, x, y))
     return place, 1.0 + abs(place)

@@ -337,7 +337,9 @@ def fine_tune(
     ModuleRefused
         The data does not fit, or training diverged.
     """
-    if not isinstance(epochs, int) or epochs < 1 or batch_size < 1 or not lr > 0.0 or not penalty >= 0.0:
+    whole = all(isinstance(n, int) and n > 0 for n in (epochs, batch_size))
+    real = all(isinstance(v, int | float) for v in (lr, penalty))
+    if not whole or not real or not lr > 0.0 or not penalty >= 0.0:
         raise ModuleRefused(
             f"epochs={epochs!r}, batch_size={batch_size!r}, lr={lr!r}, penalty={penalty!r} were passed",
             hint="pass whole epochs and batch_size ≥ 1, lr > 0 and penalty ≥ 0",
@@ -347,6 +349,8 @@ def fine_tune(
     if kind is None:
         raise ModuleRefused("the module has no parameters to train", hint="pass a module with layers")
     pair = _pair(tuned, data)
+    if pair is not None and loss is None:
+        _check_labels(tuned, *pair)
     outside: list[torch.Tensor] = []
     hooks = [
         part.register_forward_pre_hook(lambda p, x: outside.append((p.position(x[0]).abs() - 1.0).relu()))
@@ -477,19 +481,43 @@ def _function(name: str, part: nn.Module) -> Callable[[Array], npt.ArrayLike]:
 def _pair(module: nn.Module, data: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Tensors of a pair (X, y); nothing for a loader."""
     if not isinstance(data, tuple | list) or len(data) != 2:
-        if isinstance(data, torch.Tensor | np.ndarray) or not isinstance(data, Iterable):
+        if isinstance(data, torch.Tensor | np.ndarray | tuple) or not isinstance(data, Iterable):
             raise ModuleRefused(
-                f"a {type(data).__name__} was passed as data; expected (X, y) or a loader",
+                f"an object of type {type(data).__name__} was passed as data; expected (X, y) or a loader",
                 hint="pass (X, y) with one label or value in y for each row of X",
             )
         return None
     x = calibrated(module, data[0])
-    y = torch.as_tensor(np.asarray(data[1]))
+    given = data[1] if isinstance(data[1], torch.Tensor) else np.array(data[1])
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "biuf":
+        raise ModuleRefused(
+            f"y has dtype {given.dtype}; expected whole numbers for classes, or real values",
+            hint="number the classes from 0: numpy.unique(y, return_inverse=True)[1]",
+        )
+    y = torch.as_tensor(given)
     if y.ndim == 0 or len(x) != len(y):
         raise ModuleRefused(
             f"X has {len(x)} rows and y has shape {tuple(y.shape)}", hint="pass one y for each row of X"
         )
     return x, y
+
+
+def _check_labels(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse labels that are no output's number, and values that are not one for each output."""
+    outputs = reference(copy.deepcopy(module).eval(), x[:1])[0]
+    if y.is_floating_point():
+        if y[0].numel() != outputs.numel():
+            raise ModuleRefused(
+                f"y has {y[0].numel()} values a row and the module {outputs.numel()} outputs",
+                hint="pass whole numbers for classes, or one value for each output",
+            )
+        return
+    first, last = int(y.long().min()), int(y.long().max())
+    if not 0 <= first <= last < len(outputs):
+        raise ModuleRefused(
+            f"y has classes from {first} to {last}; the module has outputs for 0 to {len(outputs) - 1}",
+            hint="number the classes from 0, or pass real values for a regression",
+        )
 
 
 def _cut(x: torch.Tensor, y: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

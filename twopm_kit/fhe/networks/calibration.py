@@ -51,7 +51,10 @@ def calibrated(module: Any, calibration: "torch.Tensor | npt.ArrayLike") -> torc
         raise ModuleRefused("the module is not in main memory", hint="move it first: module.cpu()")
     try:
         rows = torch.as_tensor(
-            np.asarray(calibration.detach() if isinstance(calibration, torch.Tensor) else calibration)
+            # a copy of what is no tensor: pandas hands out what must not be written to
+            np.asarray(calibration.detach())
+            if isinstance(calibration, torch.Tensor)
+            else np.array(calibration)
         )
     except (TypeError, ValueError, RuntimeError):
         raise ModuleRefused(

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from twopm_kit.fhe.networks.program import Add, Affine, Polynomial, Program
 from twopm_kit.fhe.networks.schedule import Place, Schedule, Seen, best_schedule, seen
 from twopm_kit.fhe.plan import Plan
 from twopm_kit.fhe.profiles import PROFILES, Profile
+from twopm_kit.fhe.tables import plain_array
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["EncryptedModule", "compile"]
 
 _KEPT: Final = 6
-#: Frames show bounds as powers of 16: this much above calibration may still be the same data.
+#: Frames show bounds as powers of 4, and owners choose their own: this much above calibration may still fit.
 _FAR: Final = 16.0
 
 
 def compile(  # noqa: A001  (the name that users of torch expect)
     module: "torch.nn.Module",
     calibration: "torch.Tensor | npt.ArrayLike | pd.DataFrame",
-    profile: str = "auto",
+    profile: str | Profile = "auto",
     *,
     names: Sequence[str] | None = None,
 ) -> "EncryptedModule":
@@ -49,8 +50,9 @@ def compile(  # noqa: A001  (the name that users of torch expect)
     calibration : tensor, DataFrame or array-like, shape (n, ...)
         Some hundred training rows. They decide how large values become inside: rows that are unlike them
         may overflow, and then the result is noise.
-    profile : str
-        One of ``kit.fhe.PROFILES``, or "auto": the smallest with enough levels and room.
+    profile : str or Profile
+        One of ``kit.fhe.PROFILES``, a parameter set of your own, or "auto": the smallest with enough levels
+        and room.
     names : sequence of str, optional
         Names of the results; without them logit_0, logit_1, ….
 
@@ -62,7 +64,7 @@ def compile(  # noqa: A001  (the name that users of torch expect)
     ------
     ModuleRefused
         A layer cannot work on ciphertexts, or the network does not fit into the profile: names the step, and
-        a profile that would do.
+        a profile that would do. Or names or columns are not what they have to be.
 
     Examples
     --------
@@ -78,10 +80,15 @@ def compile(  # noqa: A001  (the name that users of torch expect)
     from twopm_kit.fhe.networks.trace import trace  # torch is loaded only here
 
     columns = tuple(map(str, calibration.columns)) if isinstance(calibration, pd.DataFrame) else None
-    # a copy: torch wants to be able to write
-    rows: Any = np.array(calibration) if isinstance(calibration, pd.DataFrame | np.ndarray) else calibration
+    if columns is not None and (twice := sorted({name for name in columns if columns.count(name) > 1})):
+        raise ModuleRefused(
+            f"the calibration rows have columns of one name: {', '.join(twice[:8])}",
+            hint="rename them: columns are found by name in what is encrypted",
+        )
+    rows = np.array(plain_array(calibration))  # a copy: torch wants to be able to write
+    if rows.dtype.kind in "biu":
+        rows = rows.astype(np.float64)
     program = trace(module, rows)
-    rows = rows.detach().cpu().numpy() if hasattr(rows, "detach") else rows
     return EncryptedModule(program, rows, profile, names=names, columns=columns)
 
 
@@ -100,7 +107,7 @@ class EncryptedModule:
         What is computed.
     calibration : array-like, shape (n, width) or (n, *shape)
         Rows that decide how large values become.
-    profile : str
+    profile : str or Profile
         A profile, or "auto".
     names : sequence of str, optional
         Names of the results.
@@ -121,27 +128,22 @@ class EncryptedModule:
         self,
         program: Program,
         calibration: npt.ArrayLike,
-        profile: str = "auto",
+        profile: str | Profile = "auto",
         *,
         names: Sequence[str] | None = None,
         columns: tuple[str, ...] | None = None,
     ) -> None:
         self.program: Final = program
-        self.names: Final = tuple(names) if names else tuple(f"logit_{k}" for k in range(program.width))
-        if len(set(self.names)) != program.width or len(self.names) != program.width:
-            raise ModuleRefused(
-                f"{len(self.names)} names ({len(set(self.names))} different) were passed for {program.width} "
-                "results",
-                hint="pass one different name for each result",
-            )
+        self.names: Final = _names(names, program.width)
         self._columns = columns
         self._seen: Seen = seen(program, calibration)
         self._lowered: dict[_Kind, Lowered] = {}
         if profile == "auto":
-            self.profile: str = self._smallest().name
+            self._own: Profile = self._smallest()
         else:
-            self.profile = PROFILES[profile].name
-            self._fitting(self.profile)
+            self._own = engine_for(profile).profile
+            self._fitting(self._own)
+        self.profile: Final = self._own.name
 
     # Plans -----------------------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class EncryptedModule:
         CiphertextError
             The layout cannot hold the network.
         """
-        return self._lower(_Kind(self.profile, layout or self.layout(rows))).plan(_count(rows))
+        return self._lower(self._fresh(self._own, layout or self.layout(rows))).plan(_count(rows))
 
     def layout(self, rows: int) -> Layout:
         """Fastest layout for so many rows: ``holder.encrypt(X, layout=net.layout(len(X)))``.
@@ -171,8 +173,8 @@ class EncryptedModule:
         Blocks hold as many rows as there are, up to what the widest layer leaves room for.
         """
         count = _count(rows)
-        most = engine_for(self.profile).slots // widest(self.program)
-        if most < 1 or not self._schedule(self.profile, blocks=True).fits:
+        most = self._own.slots // widest(self.program)
+        if most < 1 or not self._schedule(self._own, blocks=True).fits:
             return COLUMNS
         choices = [Layout.blocks(min(padded(count), most)), COLUMNS]
         return min(choices, key=lambda layout: self.plan_for(count, layout).seconds)
@@ -185,7 +187,7 @@ class EncryptedModule:
         pandas.DataFrame
             Indexed by rows: layout, seconds, rows a second, bytes up and down a row, bytes of keys.
         """
-        slots = engine_for(self.profile).slots
+        slots = self._own.slots
         counts = sorted({1, max(slots // widest(self.program), 1), slots})
         plans = [self.plan_for(count) for count in counts]
         table = {
@@ -199,12 +201,12 @@ class EncryptedModule:
         }
         return pd.DataFrame(table, index=pd.Index(counts, name="rows"))
 
-    def check(self, profile: str | None = None, rows: int = 1) -> pd.DataFrame:
+    def check(self, profile: str | Profile | None = None, rows: int = 1) -> pd.DataFrame:
         """Show that the network fits: levels, ranges, expected errors, bytes and seconds.
 
         Parameters
         ----------
-        profile : str, optional
+        profile : str or Profile, optional
             Another one than the network was compiled for.
         rows : int
             Rows to plan for.
@@ -223,22 +225,21 @@ class EncryptedModule:
         ModuleRefused
             It does not fit: names the step, and a profile that would do.
         """
-        name = self.profile if profile is None else PROFILES[profile].name
-        self._fitting(name)
-        kind = _Kind(name, self.layout(rows) if name == self.profile else COLUMNS)
-        lowered = self._lower(kind)
+        own = self._own if profile is None else engine_for(profile).profile
+        self._fitting(own)
+        lowered = self._lower(self._fresh(own, self.layout(rows) if own == self._own else COLUMNS))
         plan, schedule = lowered.plan(_count(rows)), lowered.schedule
         last = len(schedule.places) - 1
         table = [
             (
                 "input" if k == 0 else f"{k}: {plan.steps[k - 1].name}",
                 place.level,
-                PROFILES[name].levels,
+                own.levels,
                 float(self._seen.largest[k]),
                 float(self._seen.bounds[k]),
                 float(self._seen.bounds[k]) * 2.0**place.room,
                 place.error,
-                _flooded_error(engine_for(name), place),
+                _flooded_error(engine_for(own), place),
                 {0: plan.bytes_up, last: plan.bytes_down}.get(k, 0),
                 plan.steps[k - 1].seconds if k else 0.0,
             )
@@ -308,11 +309,9 @@ class EncryptedModule:
                 )
             key.check(frame)
         noise = max(head.noise for head in frame.heads)
-        kind = _Kind(frame.profile, frame.layout, max(frame.scales.values()), noise)
-        if (
-            frame.profile != self.profile
-            and not self._schedule(frame.profile, blocks=frame.layout.kind == "blocks").fits
-        ):
+        profile = frame.engine.profile
+        kind = _Kind(profile, frame.layout, max(frame.scales.values()), noise)
+        if profile != self._own and not self._schedule(profile, blocks=frame.layout.kind == "blocks").fits:
             raise ProfileError(
                 f"the frame uses profile {frame.profile!r}, which the network does not fit into",
                 hint=f"encrypt with KeyHolder.generate({self.profile!r})",
@@ -372,6 +371,11 @@ class EncryptedModule:
 
     # Fitting ---------------------------------------------------------------------------------------------
 
+    def _fresh(self, profile: Profile, layout: Layout) -> "_Kind":
+        """Tell what frames of rows like those of calibration are lowered for."""
+        bound = profile.bound_for(float(self._seen.largest[0]))
+        return _Kind(profile, layout, 2.0 ** profile.fresh_scale_bits(bound))
+
     def _lower(self, kind: "_Kind") -> Lowered:
         if kind not in self._lowered:
             blocks = kind.layout.kind == "blocks"
@@ -393,15 +397,15 @@ class EncryptedModule:
         return self._lowered[kind]
 
     def _schedule(
-        self, profile: str, *, blocks: bool, scale: float | None = None, noise: float = FRESH_NOISE
+        self, profile: Profile, *, blocks: bool, scale: float | None = None, noise: float = FRESH_NOISE
     ) -> Schedule:
         engine = engine_for(profile)
         return best_schedule(self.program, engine, self._seen, blocks=blocks, scale=scale, noise=noise)
 
-    def _fitting(self, profile: str) -> Schedule:
-        if PROFILES[profile].levels < 1:
+    def _fitting(self, profile: Profile) -> Schedule:
+        if profile.levels < 1:
             raise ModuleRefused(
-                f"profile {profile!r} has no level, and a network needs {max(self.program.depth, 1)}",
+                f"profile {profile.name!r} has no level, and a network needs {max(self.program.depth, 1)}",
                 hint='use profile="auto"',
             )
         schedule = self._schedule(profile, blocks=False)
@@ -414,11 +418,11 @@ class EncryptedModule:
         nearest = None
         for profile in _by_size():
             if self._depth <= profile.levels:
-                schedule = self._schedule(profile.name, blocks=False)
+                schedule = self._schedule(profile, blocks=False)
                 if schedule.fits:
                     return profile
                 nearest = schedule
-        raise self._refusal(nearest or self._schedule(_by_size()[-1].name, blocks=False))
+        raise self._refusal(nearest or self._schedule(_by_size()[-1], blocks=False))
 
     @property
     def _depth(self) -> int:
@@ -430,7 +434,7 @@ class EncryptedModule:
         others = [
             p.name
             for p in _by_size()
-            if p != profile and p.levels >= self._depth and self._schedule(p.name, blocks=False).fits
+            if p != profile and p.levels >= self._depth and self._schedule(p, blocks=False).fits
         ]
         way = f"use profile={others[0]!r}, or " if others else ""
         if schedule.levels > profile.levels:
@@ -469,7 +473,7 @@ class EncryptedModule:
         )
 
     def _repr_html_(self) -> str:
-        table = self.describe().to_html(float_format=lambda number: f"{number:,.3g}", border=0)
+        table = self.describe().reset_index().map(_shown).to_html(index=False, border=0)
         return f"<p><strong>{html.escape(repr(self)[1:-1])}</strong></p>{table}"
 
 
@@ -477,19 +481,19 @@ class EncryptedModule:
 class _Kind:
     """What a program is lowered for."""
 
-    profile: str
+    profile: Profile
     layout: Layout
-    scale: float | None = None
+    scale: float
     noise: float = FRESH_NOISE
 
 
-def _inputs(frame: EncryptedFrame, scale: float | None) -> list[list[Any]]:
+def _inputs(frame: EncryptedFrame, scale: float) -> list[list[Any]]:
     """Ciphertexts of each block of rows, all at one scale."""
     if frame.layout.kind == "blocks":
         return [[cipher] for cipher in frame.ciphers(frame.columns[0])]
     engine, columns = frame.engine, []
     for head in frame.heads:
-        more = round(math.log2((scale or head.scale) / head.scale))
+        more = round(math.log2(scale / head.scale))
         found = frame.ciphers(head.name)
         columns.append([engine.raise_scale(c, more) for c in found] if more else found)
     return [list(parts) for parts in zip(*columns, strict=True)]
@@ -508,6 +512,29 @@ def _flooded_error(engine: Engine, place: Place) -> float:
 
 def _by_size() -> list[Profile]:
     return sorted((p for p in PROFILES.values() if p.levels), key=lambda p: (p.degree, p.levels, sum(p.bits)))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _names(names: object, width: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"logit_{k}" for k in range(width))
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise ModuleRefused(
+            f"names={names!r} was passed; expected a list of names",
+            hint="pass one different name for each result, in a list",
+        )
+    given = tuple(map(str, names))
+    if len(set(given)) != width or len(given) != width:
+        raise ModuleRefused(
+            f"{len(given)} names ({len(set(given))} different) were passed for {width} results",
+            hint="pass one different name for each result",
+        )
+    return given
 
 
 def _count(rows: int) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twopm_kit.errors import ModuleRefused
+from twopm_kit.fhe.tables import plain_array
 
 __all__ = ["Add", "Affine", "Input", "Node", "Polynomial", "Program", "Ranges", "compose", "multiply"]
 
@@ -309,10 +310,10 @@ class Program:
     def _rows(self, values: npt.ArrayLike) -> Array:
         shape = self.input.shape
         try:
-            rows = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
+            rows = plain_array(values).astype(np.float64)
+        except (TypeError, ValueError):  # ours are such too
             raise ModuleRefused(
-                f"a {type(values).__name__} that is not a table of numbers was passed",
+                f"an object of type {type(values).__name__} that is not a table of numbers was passed",
                 hint=f"pass an array of shape (n, {self.input.width})",
             ) from None
         if rows.ndim < 2 or rows.shape[1:] not in ((self.input.width,), shape) or len(rows) == 0:

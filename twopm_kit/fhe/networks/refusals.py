@@ -10,9 +10,10 @@ _CLEAR: Final = "leave it out and apply it in clear after decrypting"
 _CHOOSE: Final = "leave it out: decrypt the scores and choose in clear"
 _NORM: Final = "use BatchNorm instead, whose statistics are known before the data comes, and train again"
 _POOL: Final = (
-    "use AvgPool2d instead: kit.fhe.replace_activations(module, calibration) exchanges them; then fine-tune"
+    "use AvgPool of the same dimensions instead: kit.fhe.replace_activations(module, calibration) exchanges "
+    "them; then fine-tune"
 )
-_POOL_CALL: Final = "use torch.nn.functional.avg_pool2d instead, and fine-tune"
+_POOL_CALL: Final = "use torch.nn.functional.avg_pool2d, or its kin, instead, and fine-tune"
 _RECURRENT: Final = "use Linear or Conv layers on a fixed window of the sequence"
 _ATTENTION: Final = "use Linear or Conv layers: attention multiplies by a softmax of encrypted values"
 _EMBEDDING: Final = "look the rows up in clear before encrypting, and let the network start behind the table"

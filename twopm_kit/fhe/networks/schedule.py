@@ -294,7 +294,8 @@ class Schedule:
     def _wanted(self, number: int, level: int) -> float:
         """Scale to steer to: that of the other branch of a sum, or the largest that is planned and fits."""
         bound = max(float(self._ranges.bounds[number]), 2.0**-20)
-        room = math.floor(self.engine.room_bits(max(level, 0)) - _SPARE - math.log2(bound))
+        whole = self.engine.room_bits(max(level, 0))
+        room = math.floor(min(whole - _SPARE - math.log2(bound), whole))  # SEAL opens no scale beyond primes
         readers = self._readers[number]
         if len(readers) == 1 and isinstance(sum_of := self.program.nodes[readers[0]], Add):
             other = sum_of.left + sum_of.right - number

@@ -116,6 +116,11 @@ def trace(module: nn.Module, calibration: "torch.Tensor | npt.ArrayLike") -> Pro
         A layer cannot work on ciphertexts, the calibration rows do not fit, or module and program differ by
         more than 1e-5 of the largest output; the message names the layer and what to use instead.
     """
+    if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+        raise ModuleRefused(
+            f"a {type(module).__name__} was passed: its layers are compiled already and cannot be read",
+            hint="pass the module as it was before torch.jit or torch.compile",
+        )
     for name, part in module.named_modules() if isinstance(module, nn.Module) else ():
         if isinstance(part, nn.Embedding | nn.EmbeddingBag):
             raise ModuleRefused(

@@ -196,6 +196,18 @@ def test_one_row_left_over_and_batch_normalisation():
     assert fine_tune(net, (torch.randn(65, 3), torch.zeros(65, dtype=torch.int64)), 1, progress=False)
 
 
+def test_tables_that_must_not_be_written_to_are_copied():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.integers(0, 2, size=40)
+    x.flags.writeable = y.flags.writeable = False
+    torch.set_warn_always(True)  # otherwise torch warns once a process, perhaps in another test
+    try:
+        net = replace_activations(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), x)
+        assert fine_tune(net, (x, y), 1, progress=False).history_
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_layers_used_twice_share_one_polynomial_over_both_ranges():
     class Twice(nn.Module):
         def __init__(self):

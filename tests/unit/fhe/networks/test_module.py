@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -263,9 +264,48 @@ def test_torch_tensors_calibrate(shallow):
     assert np.abs(net.simulate(rows) - module(torch.tensor(rows).float()).detach().numpy()).max() < 1e-4
 
 
+def test_a_profile_is_taken_as_itself(shallow):
+    rows, module = shallow
+    own = dataclasses.replace(PROFILES["mlp"], name="own")
+    net = compiled(module, calibration=rows, profile=own)
+    holder = KeyHolder.generate(own)
+    assert net.profile == "own"
+    assert relative(holder.decrypt(net.predict(holder.encrypt(rows)), flood=False), net.simulate(rows)) < 1e-4
+    assert compiled(module, calibration=rows).check(own)["level"].iloc[0] >= 0
+
+
+def test_whole_numbers_calibrate(shallow):
+    whole = np.random.default_rng(2).integers(-3, 4, size=(40, 3))
+    nets = [compiled(shallow[1], calibration=rows) for rows in (whole, whole.astype(float), whole.tolist())]
+    assert len({net.check()["bound"].iloc[-1] for net in nets}) == 1
+
+
+def test_a_frame_finds_what_its_plan_has_lowered(shallow):
+    rows, module = shallow
+    net = compiled(module, calibration=rows)
+    holder = KeyHolder.generate(net.profile)
+    enc = holder.encrypt(rows, plan=net.plan_for(len(rows)))
+    before = list(net._lowered)
+    net.predict(enc)
+    assert list(net._lowered) == before
+
+
+def test_rows_unlike_calibration_are_named_as_the_cause(shallow):
+    """Results that calibration says are tiny get a scale that the last prime still holds."""
+    rows, module = shallow
+    net = compiled(module, calibration=rows[:1] * 0.1)
+    holder = KeyHolder.generate(net.profile)
+    tiny = holder.encrypt(rows[:1] * 0.1)
+    assert np.abs(holder.decrypt(net.predict(tiny), flood=False) - net.simulate(rows[:1] * 0.1)).max() < 1e-4
+    with pytest.raises(CiphertextError, match=r"far beyond[\s\S]*calibrated on"):
+        holder.decrypt(net.predict(holder.encrypt(rows * 2.0, bounds=2.0)))
+
+
 def test_it_shows_what_it_costs(net):
     assert "64 → 10" in repr(net)
     shown = net._repr_html_()
     assert "blocks of" in shown
     assert "columns" in shown
+    assert f"<td>{net.plan.key_bytes:,}</td>" in shown
+    assert "e+0" not in shown
     assert not re.search(r"<(?!/?(p|strong|table|thead|tbody|tr|th|td)\b)", shown)
