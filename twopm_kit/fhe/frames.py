@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from twopm_kit.errors import CiphertextError
 from twopm_kit.fhe import arithmetic, selection
 from twopm_kit.fhe.arithmetic import best_scale, exhausted, rescale_noise
@@ -32,6 +34,7 @@ __all__ = [
     "best_scale",
     "computed_frame",
     "concat",
+    "constants_frame",
     "encrypt_table",
     "exhausted",
     "rescale_noise",
@@ -665,6 +668,30 @@ def as_bytes(content: object, what: str) -> bytes:
 
 
 # Where frames come from ---------------------------------------------------------------------------------
+
+
+def constants_frame(
+    evaluator: "Evaluator", table: Table, encrypt: Callable[[Any], Any], *, noise: float
+) -> EncryptedFrame:
+    """Encrypted frame of a table of one row, each number in every slot: weights that are to meet columns."""
+    engine = evaluator.engine
+    level = engine.profile.levels
+    columns = []
+    for name, value, bound in zip(table.names, table.values[0], table.bounds, strict=True):
+        scale = 2.0 ** engine.profile.fresh_scale_bits(bound)
+        # a constant needs no transform: all of its residues are one number
+        plain = engine.encode_constant(float(value), scale, level) or engine.encode(np.zeros(1), scale, level)
+        columns.append(computed(ColumnHeader(name, float(bound), scale, noise), [encrypt(plain)]))
+    return EncryptedFrame(
+        engine,
+        evaluator.fingerprint,
+        tuple(columns),
+        n_rows=engine.slots,
+        level=level,
+        packing="real",
+        source="array",
+        evaluator=evaluator,
+    )
 
 
 def encrypt_table(

@@ -16,7 +16,15 @@ from twopm_kit.errors import CiphertextError, WrongKey
 from twopm_kit.fhe.engine import FRESH_NOISE, Engine, engine_for, guard_fork, seal_words
 from twopm_kit.fhe.evaluation import EvaluationKeys, make_keys
 from twopm_kit.fhe.flooding import DEFAULT_BUDGET, DEFAULT_PRECISION, QueryLedger, flood_values
-from twopm_kit.fhe.frames import Chunk, EncryptedFrame, as_bytes, encrypt_table, rescale_noise, same_key
+from twopm_kit.fhe.frames import (
+    Chunk,
+    EncryptedFrame,
+    as_bytes,
+    constants_frame,
+    encrypt_table,
+    rescale_noise,
+    same_key,
+)
 from twopm_kit.fhe.keyfile import (
     SecretBundle,
     fingerprint_of,
@@ -90,20 +98,31 @@ class Evaluator:
         Ciphertexts are about twice as large as those that ``KeyHolder.encrypt`` makes. Parameters and errors
         are the same.
         """
-        engine = self._engine
-        table = check_table(data, engine.profile, bounds, missing)
+        table = check_table(data, self._engine.profile, bounds, missing)
 
         def encrypt(plain: Any) -> Chunk:
-            guard_fork()
-            cipher = seal.Ciphertext()
-            with seal_words("encrypting"):
-                self._encryptor.encrypt(plain, cipher)
-            return Chunk(cipher=cipher)
+            return Chunk(cipher=self._encrypt(plain))
 
+        return encrypt_table(self, table, encrypt, packing=packing, layout=layout, noise=self._fresh_noise)
+
+    def encrypt_constants(self, values: npt.NDArray[np.float64], bound: float) -> EncryptedFrame:
+        """Encrypt numbers up to ``bound``, each in every slot of a ciphertext of its own; see `KeyHolder`."""
+        table = check_table(values.reshape(1, -1), self._engine.profile, bound)
+        return constants_frame(self, table, self._encrypt, noise=self._fresh_noise)
+
+    def _encrypt(self, plain: Any) -> Any:
+        guard_fork()
+        cipher = seal.Ciphertext()
+        with seal_words("encrypting"):
+            self._encryptor.encrypt(plain, cipher)
+        return cipher
+
+    @property
+    def _fresh_noise(self) -> float:
+        engine = self._engine
         # With a key-switching prime SEAL encrypts above it and divides it away: rounding is what is left.
         switching = len(engine.profile.bits) > 1
-        noise = rescale_noise(engine) if switching else FRESH_NOISE * math.sqrt(4 * engine.profile.degree / 3)
-        return encrypt_table(self, table, encrypt, packing=packing, layout=layout, noise=noise)
+        return rescale_noise(engine) if switching else FRESH_NOISE * math.sqrt(4 * engine.profile.degree / 3)
 
     @property
     def engine(self) -> Engine:
@@ -347,6 +366,38 @@ class KeyHolder(KeptSecret):
             return encrypt_table(evaluator, table, encrypt, packing=packing, layout=layout)
         # what is planned meets plain weights first
         return encrypt_table(evaluator, table, encrypt, packing=packing, layout=plan.layout, products=False)
+
+    def encrypt_constants(self, values: npt.NDArray[np.float64], bound: float) -> EncryptedFrame:
+        """Encrypt numbers, each in every slot of a ciphertext of its own: weights that are to meet columns.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (d,)
+            Finite numbers up to ``bound``.
+        bound : float
+            Their public bound.
+
+        Returns
+        -------
+        EncryptedFrame
+            As many rows as there are slots × d columns. Made for this process: as bytes its ciphertexts are
+            twice as large as those of `encrypt`.
+
+        Raises
+        ------
+        SchemaError
+            A number is not finite, or above the bound.
+        """
+        table = check_table(values.reshape(1, -1), self._engine.profile, bound)
+
+        def encrypt(plain: Any) -> Any:
+            guard_fork()
+            cipher = seal.Ciphertext()
+            with seal_words("encrypting"):
+                self._encryptor.encrypt_symmetric(plain, cipher)
+            return cipher
+
+        return constants_frame(self.evaluator(), table, encrypt, noise=FRESH_NOISE)
 
     def encrypt_to(self, source: "Source", path: str | Path, **options: Any) -> Path:
         """Encrypt a table of any length into a container file, block by block; can be taken up again.

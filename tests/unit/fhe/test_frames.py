@@ -741,3 +741,13 @@ def test_kinds_that_lie_are_refused(holder, lie):
     assert caught.value.hint
     with pytest.raises(CiphertextError, match="padding"):
         EncryptedFrame.from_bytes(pack(replace(header, padding="clean"), chunks))
+
+
+def test_constants_fill_every_slot(holder):
+    numbers = np.array([0.0, 1.5, -2.25, 1e-3])
+    for keys in (holder, holder.evaluator()):
+        enc = keys.encrypt_constants(numbers, 4.0)
+        assert enc.shape == (4096, 4)
+        assert np.abs(holder.decrypt(enc) - numbers).max() < 2e-6
+        with pytest.raises(SchemaError, match="limit of 2"):
+            keys.encrypt_constants(numbers, 2.0)

@@ -223,7 +223,7 @@ def test_the_noise_in_the_headers_covers_what_is_there(trainer, tumours, hidden_
     polynomial = ScorePolynomial.sigmoid(8.0)
     weights, offsets = np.random.default_rng(2).normal(size=(1, 30)) / 6.0, np.array([0.3])
     server = GradientSums(data, polynomial, sizes, hidden=hide)
-    hidden = server.hide(weights, offsets, trainer.encrypt) if hide else None
+    hidden = server.hide(weights, offsets, trainer.encrypt_constants) if hide else None
     sums = server.sums(weights, offsets, hidden)
     assert sums.shape == (1, 32)
     clear = clear_sums(polynomial, x, y, weights, offsets)

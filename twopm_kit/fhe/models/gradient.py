@@ -299,11 +299,11 @@ class GradientSums:
         offsets : ndarray of float64, shape (k,)
             In clear.
         encrypt : callable
-            ``holder.encrypt`` or ``evaluator.encrypt``.
+            ``holder.encrypt_constants`` or ``evaluator.encrypt_constants``.
         """
         table = np.column_stack((weights, offsets)) * (_WEIGHT_GAIN / self.polynomial.interval)
         bound = _WEIGHT_BOUND * _WEIGHT_GAIN
-        return [encrypt(np.tile(row, (self.engine.slots, 1)), bounds=bound) for row in table]
+        return [encrypt(row, bound) for row in table]
 
     def read(self, opened: dict[str, float], offsets: Array) -> Sums:
         """Put opened sums in order.

@@ -116,8 +116,8 @@ class EncryptedSource:
         if not self._hidden:
             return None
         # who opens encrypts best: with a secret key there is less noise; a committee has the public key
-        encrypt = getattr(self._opener, "encrypt", None) or getattr(
-            self._data.rows[0].evaluator, "encrypt", None
+        encrypt = getattr(self._opener, "encrypt_constants", None) or getattr(
+            self._data.rows[0].evaluator, "encrypt_constants", None
         )
         if encrypt is None:
             raise CiphertextError(
