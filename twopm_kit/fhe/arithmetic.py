@@ -415,11 +415,15 @@ def relinearisation_noise(engine: Engine) -> float:
     return math.hypot(2.0 * FRESH_NOISE * math.sqrt(digits), rescale_noise(engine))
 
 
-def product_noise(engine: Engine, left: ColumnHeader, right: ColumnHeader) -> float:
-    """Estimate the noise of a coefficient of a product: each value spreads the noise of the other."""
-    # in slots the error of one factor is multiplied by the other, which is at most its bound
+def product_noise(engine: Engine, left: ColumnHeader, right: ColumnHeader, *, filled: float = 1.0) -> float:
+    """Estimate the noise of a coefficient of a product: each value spreads the noise of the other.
+
+    ``filled`` is the part of the slots that may hold values; all others hold zeros.
+    """
+    # in slots the error of one factor is multiplied by the other, whose mean square is at most this
+    a, b = (head.bound * math.sqrt(filled) * head.scale for head in (left, right))
     mixed = left.noise * right.noise * math.sqrt(engine.profile.degree)
-    return math.hypot(left.noise * right.bound * right.scale, right.noise * left.bound * left.scale, mixed)
+    return math.hypot(left.noise * b, right.noise * a, mixed)
 
 
 # Operands -----------------------------------------------------------------------------------------------

@@ -519,7 +519,9 @@ def _head(frame: EncryptedFrame, term: tuple[Factor, ...], columns: Mapping[Fact
     bound, scale, noise = first.bound, first.scale, first.noise
     if second:
         bound, scale = bound * second[0].bound, scale * second[0].scale
-        noise = product_noise(frame.engine, first, second[0])
+        # few rows spread little noise: all slots beyond them hold zeros
+        filled = frame.n_rows / (frame.engine.slots * blocks)
+        noise = product_noise(frame.engine, first, second[0], filled=filled)
     return ColumnHeader(_name(term), bound * frame.n_rows, scale, noise * math.sqrt(blocks))
 
 

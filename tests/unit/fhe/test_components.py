@@ -330,3 +330,16 @@ def test_discriminants_that_cannot_be(holder, rows, labels, iris):
         )
     with pytest.raises(SchemaError, match="not among"):
         one_hot([1, 2], [1])
+
+
+@pytest.mark.parametrize("n", [40, 4096, 5000])
+def test_the_announced_noise_of_products_covers_the_true_one(holder, n):
+    """Flooding is measured by it: few rows spread little noise, and values at their bounds the most."""
+    x = np.random.default_rng(n).choice([-4.0, 4.0], size=(n, 24))
+    sums = products(holder.encrypt(x, bounds=4.0)).sums
+    places = np.triu_indices(24)
+    true = (x.T @ x)[places]
+    error = holder.decrypt(sums, flood=False).to_numpy()[0] - true
+    announced = np.array([head.noise / head.scale for head in sums.heads]) * sums.engine.slots
+    # 24 independent noises are in the 300 sums: their mean square strays by a third
+    assert 0.5 < np.sqrt(np.mean((error / announced) ** 2)) < 1.8

@@ -294,7 +294,9 @@ def _summed(enc: EncryptedFrame, name: str, bound: float, scale: float, noise: f
 
 
 def _product(enc: EncryptedFrame, i: int, j: int, a: ColumnHeader, b: ColumnHeader) -> ColumnHeader:
-    noise = product_noise(enc.engine, a, b)
+    # few rows spread little noise: all slots beyond them hold zeros
+    slots = enc.engine.slots
+    noise = product_noise(enc.engine, a, b, filled=enc.n_rows / (slots * -(-enc.n_rows // slots)))
     return _summed(enc, f"{i}·{j}", a.bound * b.bound, a.scale * b.scale, noise)
 
 
