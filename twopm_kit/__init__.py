@@ -6,6 +6,7 @@ costs nothing and needs neither torch nor tenseal nor web3.
 ======================  ====================================================================================
 ``kit.datasets``        bundled tables with checksums, and partitioners that spread them over nodes
 ``kit.chain``           a local or remote EVM chain: accounts, contracts, events, gas
+``kit.vsies``           the data service: check, standardise, prove, encrypt, store, index
 ``kit.secagg``          secure aggregation as pure functions and state machines
 ``kit.federated``       tasks, nodes and networks that train through the chain
 ``kit.fhe``             encrypted frames and models (CKKS)
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         inference,
         notebook,
         secagg,
+        vsies,
     )
     from twopm_kit.notebook import check, expect_error
 
@@ -52,6 +54,7 @@ __all__ = [
     "inference",
     "notebook",
     "secagg",
+    "vsies",
 ]
 
 __version__ = version("twopm-kit")

@@ -4,11 +4,17 @@ The *class* names the kind of remedy, the message says what was passed and what 
 says what to do. Each class also mixes in the builtin it stands for, so ``except ValueError`` still works.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "AccountError",
     "AlreadyAnswered",
     "AnswerMismatch",
     "AnvilMissing",
+    "AttestationError",
     "BudgetSpent",
     "CallError",
     "CellTimeout",
@@ -27,6 +33,7 @@ __all__ = [
     "FederatedError",
     "ForeignRequest",
     "ForkRefused",
+    "IndexRefused",
     "InferenceError",
     "InputMismatch",
     "ModuleRefused",
@@ -36,6 +43,7 @@ __all__ = [
     "PartitionError",
     "PaymentError",
     "ProfileError",
+    "ProofRefused",
     "ProtocolError",
     "RequestExpired",
     "RequestNotFinal",
@@ -45,6 +53,7 @@ __all__ = [
     "SchemaError",
     "SecretRefused",
     "SecureAggregationError",
+    "SourceError",
     "StoreError",
     "TamperedMessage",
     "TaskError",
@@ -104,7 +113,33 @@ class ChecksumMismatch(DataError):
 
 
 class SchemaError(DataError):
-    """A column is missing, unexpected, not numeric, or holds values that it must not hold."""
+    """A column is missing, unexpected, not numeric, or holds values that it must not hold.
+
+    Parameters
+    ----------
+    message : str
+        What was passed and what was expected.
+    hint : str, optional
+        What to do next.
+    failures : pandas.DataFrame, optional
+        One line for each breach of a schema: column, rule, what was found, and in which row.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", failures: "pd.DataFrame | None" = None) -> None:
+        super().__init__(message, hint=hint)
+        self.failures = failures
+
+
+class SourceError(DataError):
+    """A file, folder, URL or query cannot be read as a table: the message says where it stops."""
+
+
+class ProofRefused(DataError):
+    """A statement about data is false, or its proof does not fit it: nothing may be built on it."""
+
+
+class AttestationError(ProofRefused):
+    """An attestation is forged, incomplete, or made for something else: ask its issuer for another."""
 
 
 class PartitionError(DataError):
@@ -144,6 +179,10 @@ class CallError(ChainError, TypeError):
 
 class CompileError(ChainError, SyntaxError):
     """Vyper refused the source: correct the line that it names."""
+
+
+class IndexRefused(ChainError, ValueError):
+    """What is to be contributed does not fit what the index says: change one of the two first."""
 
 
 class ContractReverted(ChainError):
@@ -205,6 +244,13 @@ class TooFewSurvivors(SecureAggregationError):
     """Fewer parties are left than the threshold needs: the round ends without a result."""
 
 
+# Storage ------------------------------------------------------------------------------------------------
+
+
+class StoreError(TwoPMError, LookupError):
+    """An object is not in the store, or is not what its address says."""
+
+
 # Federated learning -------------------------------------------------------------------------------------
 
 
@@ -218,10 +264,6 @@ class TaskError(FederatedError, ValueError):
 
 class RoundAborted(FederatedError):
     """A round ended on chain without a result; the message says in which step and why."""
-
-
-class StoreError(FederatedError, LookupError):
-    """An object is not in the store, or is not what its address says."""
 
 
 # Encrypted computing ------------------------------------------------------------------------------------

@@ -28,14 +28,17 @@ __all__ = [
     "commit",
     "compress",
     "in_group",
+    "linear_combination",
     "negate",
     "omega",
     "point_proof",
     "prove",
+    "prove_at",
     "split",
     "trusted_setup",
     "uncompress",
     "verify",
+    "verify_at",
     "verify_point",
     "versioned_hash",
 ]
@@ -210,9 +213,13 @@ def point_proof(blob: bytes, index: int) -> tuple[bytes, bytes]:
     tuple of bytes
         The proof (48 bytes) and the element (32 bytes, big-endian).
     """
-    at = omega(index).to_bytes(32, "big")
+    return prove_at(blob, omega(index))
+
+
+def prove_at(blob: bytes, point: int) -> tuple[bytes, bytes]:
+    """Prove what the polynomial of a blob is at any point below r; as `point_proof`."""
     try:
-        proof, value = ckzg.compute_kzg_proof(_blob(blob), at, trusted_setup())
+        proof, value = ckzg.compute_kzg_proof(_blob(blob), _element(point), trusted_setup())
     except (RuntimeError, ValueError):
         raise _not_in_field(blob) from None
     return bytes(proof), bytes(value)
@@ -220,7 +227,12 @@ def point_proof(blob: bytes, index: int) -> tuple[bytes, bytes]:
 
 def verify_point(commitment: bytes, index: int, value: bytes, proof: bytes) -> bool:
     """Tell whether element `index` of the blob behind a commitment is `value` (32 bytes, big-endian)."""
-    at = omega(index).to_bytes(32, "big")
+    return verify_at(commitment, omega(index), value, proof)
+
+
+def verify_at(commitment: bytes, point: int, value: bytes, proof: bytes) -> bool:
+    """Tell whether the polynomial behind a commitment has this value (32 bytes) at a point below r."""
+    at = _element(point)
     _exactly(commitment, 48, "a commitment")
     _exactly(value, 32, "an element")
     _exactly(proof, 48, "a proof")
@@ -309,6 +321,84 @@ def negate(point: bytes) -> bytes:
     return _pack(where and (where[0], _P - where[1]))
 
 
+def linear_combination(points: Sequence[bytes], scalars: Sequence[int]) -> bytes:
+    """Add multiples of points of 128 bytes, as the precompile 0x0c does.
+
+    Parameters
+    ----------
+    points : sequence of bytes
+        128 bytes each.
+    scalars : sequence of int
+        One for each point; taken modulo r.
+
+    Raises
+    ------
+    DataError
+        If a point is not one of the group, or the two differ in length.
+    """
+    if len(points) != len(scalars):
+        raise DataError(f"got {len(points)} points and {len(scalars)} scalars", hint="Pass one for each.")
+    rows = []
+    for point in points:
+        if not in_group(compress(point)):
+            raise DataError("a point is not in the group", hint="Refuse it and name its sender.")
+        where = _unpack(point)
+        rows.append(_small_multiples(where))
+    total: _Jacobian = None
+    # all points share the doublings (Straus 1964); four bits of every scalar at a time
+    numbers = [scalar % MODULUS for scalar in scalars]
+    for digit in range(252, -1, -4):
+        for _ in range(4):
+            total = _doubled(total)
+        for row, number in zip(rows, numbers, strict=True):
+            total = _added(total, row[number >> digit & 15])
+    if total is None:
+        return INFINITY
+    x, y, z = total
+    inverse = pow(z, -1, _P)
+    return _pack((x * inverse * inverse % _P, y * inverse * inverse * inverse % _P))
+
+
+# Jacobian coordinates: x / z² and y / z³, without a division for each step; None is the point at infinity.
+_Jacobian = tuple[int, int, int] | None
+
+
+def _small_multiples(where: tuple[int, int] | None) -> list[_Jacobian]:
+    one: _Jacobian = None if where is None else (*where, 1)
+    out: list[_Jacobian] = [None]
+    for _ in range(15):
+        out.append(_added(out[-1], one))
+    return out
+
+
+def _doubled(point: _Jacobian) -> _Jacobian:
+    if point is None:
+        return None
+    x, y, z = point
+    y2 = y * y % _P
+    s = 4 * x * y2 % _P
+    m = 3 * x * x % _P
+    x3 = (m * m - 2 * s) % _P
+    return x3, (m * (s - x3) - 8 * y2 * y2) % _P, 2 * y * z % _P
+
+
+def _added(left: _Jacobian, right: _Jacobian) -> _Jacobian:
+    if left is None or right is None:
+        return right if left is None else left
+    x1, y1, z1 = left
+    x2, y2, z2 = right
+    z1z1, z2z2 = z1 * z1 % _P, z2 * z2 % _P
+    u1, u2 = x1 * z2z2 % _P, x2 * z1z1 % _P
+    s1, s2 = y1 * z2 * z2z2 % _P, y2 * z1 * z1z1 % _P
+    if u1 == u2:
+        return _doubled(left) if s1 == s2 else None
+    h, r = u2 - u1, s2 - s1
+    h2 = h * h % _P
+    h3, v = h * h2 % _P, u1 * h2 % _P
+    x3 = (r * r - h3 - 2 * v) % _P
+    return x3, (r * (v - x3) - s1 * h3) % _P, z1 * z2 * h % _P
+
+
 def _sum(left: tuple[int, int] | None, right: tuple[int, int] | None) -> tuple[int, int] | None:
     # affine addition: one inversion (30 µs) is all that it costs; None is the point at infinity
     if left is None or right is None:
@@ -352,6 +442,14 @@ def _exactly(value: bytes, size: int, what: str) -> bytes:
     if not isinstance(value, bytes) or len(value) != size:
         raise DataError(f"{what} has {size} bytes, got {_size(value)}", hint="Check the size before.")
     return value
+
+
+def _element(value: int) -> bytes:
+    if not isinstance(value, int) or not 0 <= value < MODULUS:
+        raise DataError(
+            f"a point of evaluation is a whole number below r, got {value!r}", hint="Take it modulo r."
+        )
+    return value.to_bytes(32, "big")
 
 
 def _blob(blob: bytes) -> bytes:

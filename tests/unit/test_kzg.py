@@ -256,3 +256,41 @@ def test_hostile_points_are_refused(stranger):
     # on the curve, so it can be added up, as in the precompile; but not in the group
     assert kzg.compress(kzg.uncompress(stranger)) == stranger
     assert not kzg.in_group(stranger)
+
+
+# Multiples of points, and any point of evaluation -----------------------------------------------------------
+
+
+def test_combinations_add_up():
+    g = kzg.GENERATOR
+    points = [kzg.linear_combination([g], [factor]) for factor in (1, 2, 3, kzg.MODULUS - 1)]
+    assert points[0] == g
+    assert points[1] == kzg.add(g, g)
+    assert points[2] == kzg.add(g, g, g)
+    assert points[3] == kzg.negate(g)
+    assert kzg.linear_combination(points, [5, 7, 11, 2]) == kzg.linear_combination([g], [5 + 14 + 33 - 2])
+    assert kzg.linear_combination([g, g], [4, -4]) == kzg.INFINITY
+    assert kzg.linear_combination([kzg.INFINITY, g], [9, 1]) == g
+    assert kzg.linear_combination([g], [kzg.MODULUS]) == kzg.INFINITY
+    assert kzg.linear_combination([], []) == kzg.INFINITY
+
+
+def test_combinations_refuse_what_is_no_point_of_the_group():
+    small = bytes(64) + (2).to_bytes(64, "big")  # on the curve, of order 3
+    with pytest.raises(DataError, match="not in the group"):
+        kzg.linear_combination([small], [1])
+    with pytest.raises(DataError, match="1 points and 2 scalars"):
+        kzg.linear_combination([kzg.GENERATOR], [1, 2])
+
+
+def test_a_blob_is_opened_anywhere():
+    blob = b"".join(value.to_bytes(32, "big") for value in range(kzg.BLOB_ELEMENTS))
+    commitment = kzg.commit(blob)
+    for point in (0, 1, 123_456_789, kzg.MODULUS - 1):
+        proof, value = kzg.prove_at(blob, point)
+        assert kzg.verify_at(commitment, point, value, proof)
+        assert not kzg.verify_at(commitment, (point + 1) % kzg.MODULUS, value, proof)
+    assert kzg.prove_at(blob, kzg.omega(5)) == kzg.point_proof(blob, 5)
+    for bad in (-1, kzg.MODULUS, 1.5, None):
+        with pytest.raises(DataError, match="point of evaluation"):
+            kzg.prove_at(blob, bad)

@@ -1,0 +1,18 @@
+"""Zero-knowledge proofs about a column: every value in a range, sum or squares within bounds."""
+
+from twopm_kit.vsies.proofs.columns import CommittedColumn
+from twopm_kit.vsies.proofs.contract import ColumnProofs, ProvenColumn
+from twopm_kit.vsies.proofs.ranges import RangeProof, prove_range
+from twopm_kit.vsies.proofs.totals import TotalProof, prove_total
+from twopm_kit.vsies.proofs.transcript import ProofContext
+
+__all__ = [
+    "ColumnProofs",
+    "CommittedColumn",
+    "ProofContext",
+    "ProvenColumn",
+    "RangeProof",
+    "TotalProof",
+    "prove_range",
+    "prove_total",
+]
