@@ -218,8 +218,9 @@ def point_proof(blob: bytes, index: int) -> tuple[bytes, bytes]:
 
 def prove_at(blob: bytes, point: int) -> tuple[bytes, bytes]:
     """Prove what the polynomial of a blob is at any point below r; as `point_proof`."""
+    at = _element(point)
     try:
-        proof, value = ckzg.compute_kzg_proof(_blob(blob), _element(point), trusted_setup())
+        proof, value = ckzg.compute_kzg_proof(_blob(blob), at, trusted_setup())
     except (RuntimeError, ValueError):
         raise _not_in_field(blob) from None
     return bytes(proof), bytes(value)
