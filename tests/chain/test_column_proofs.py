@@ -70,6 +70,7 @@ def test_what_holds_is_remembered(proofs, alice, ranged, summed, squared):
     assert (found.rows, found.low, found.high) == (500, -40, 59)
     assert found.proven_at == receipt.block
     assert found.sum is None
+    assert "500 rows; every value -40 to 59; sum not proven; sum of squares not proven;" in repr(found)
     proofs.verify(summed, sender=alice)
     proofs.verify(squared, sender=alice)
     found = proofs.proven(7, alice, "age")

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, NoReturn
 
 from eth_account import Account as EthAccount
-from eth_account.messages import encode_defunct
+from eth_account.messages import SignableMessage, encode_defunct
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -71,6 +71,10 @@ class Account:
             65 bytes: r, s, v.
         """
         return bytes(self._signer.sign_message(encode_defunct(bytes(message))).signature)
+
+    def sign_typed(self, message: SignableMessage) -> bytes:
+        """Sign typed data (EIP-712), as ``eth_account.messages.encode_typed_data`` gives it: 65 bytes."""
+        return bytes(self._signer.sign_message(message).signature)
 
     def __repr__(self) -> str:
         return f"<Account {self.name} {self.address}>"

@@ -21,6 +21,7 @@ from twopm_kit.federated.contract import (
     VerifierSeat,
 )
 from twopm_kit.federated.coordinator import Coordinator
+from twopm_kit.federated.drift import DriftReport, DriftTask, drift_report
 from twopm_kit.federated.events import Observer, RoundEvent
 from twopm_kit.federated.faults import Evidence, Fault
 from twopm_kit.federated.horizontal import HorizontalLearning
@@ -35,8 +36,10 @@ from twopm_kit.federated.privacy import Privacy, Spent
 from twopm_kit.federated.result import FederatedResult, RoundRecord, RunRecord
 from twopm_kit.federated.robust import Robust
 from twopm_kit.federated.saved import load_result, save_result
+from twopm_kit.federated.standardise import StandardFit, StandardiseTask, fit_standard
 from twopm_kit.federated.strategy import FaultTolerantFedAvg, FedAdam, FedAvgM, FedProx, FedYogi
 from twopm_kit.federated.task import Criteria, State, Task, Update
+from twopm_kit.federated.union import CategoryUnion, CategoryUnionResult
 from twopm_kit.federated.vault import Vault
 from twopm_kit.federated.verifier import Verifier
 from twopm_kit.federated.view import RoundView
@@ -45,8 +48,12 @@ __all__ = [
     "AggregationContract",
     "AnalyticsResult",
     "AnalyticsTask",
+    "CategoryUnion",
+    "CategoryUnionResult",
     "Coordinator",
     "Criteria",
+    "DriftReport",
+    "DriftTask",
     "Evidence",
     "Fault",
     "FaultTolerantFedAvg",
@@ -80,6 +87,8 @@ __all__ = [
     "RunRecord",
     "Seat",
     "Spent",
+    "StandardFit",
+    "StandardiseTask",
     "State",
     "Step",
     "Task",
@@ -89,6 +98,8 @@ __all__ = [
     "Vault",
     "Verifier",
     "VerifierSeat",
+    "drift_report",
+    "fit_standard",
     "load_result",
     "save_result",
 ]

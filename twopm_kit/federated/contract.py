@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
 from eth_hash.auto import keccak
 
 from twopm_kit.chain import Account, Chain, Contract, Receipt
 from twopm_kit.chain.abi import address_of
+from twopm_kit.chain.deployed import Deployed
 from twopm_kit.errors import ProtocolError, TaskError
 from twopm_kit.federated.task import Task, state_hash
 from twopm_kit.secagg import Encoder, RoundContext, ShareAnnouncement, party_id
@@ -26,7 +27,7 @@ __all__ = [
     "encoder_of",
 ]
 
-CONTRACT, JUDGE = "SecureRound", "RoundJudge"
+JUDGE = "RoundJudge"
 ZERO = bytes(32)
 MAX_MEMBERS = 128
 _KEPT_ROUNDS = 8  # whose events one party remembers
@@ -280,7 +281,7 @@ def encoder_of(task: Task) -> Encoder:
     return Encoder(task.config(), task.update_size(), metrics=len(task.metric_names))
 
 
-class AggregationContract:
+class AggregationContract(Deployed):
     """One deployed round contract, as one party sees it through its own connection.
 
     Parameters
@@ -291,26 +292,26 @@ class AggregationContract:
         The deployed contract.
     """
 
+    CONTRACT = "SecureRound"
+
     def __init__(self, chain: Chain, contract: Contract) -> None:
-        self.chain = chain
-        self.contract = contract
-        self.address = contract.address
+        super().__init__(chain, contract)
         self._facts: dict[tuple[int, int], _Facts] = {}
         self._head: bytes | str | None = None
         self._answers: dict[Any, Any] = {}
 
     @classmethod
-    def deploy(cls, chain: Chain, sender: Account) -> "AggregationContract":
+    def deploy(cls, chain: Chain, sender: Account) -> Self:
         """Put a fresh contract on the chain, and the judge that it asks beside it."""
         judge = chain.deploy(JUDGE, sender=sender)
-        return cls(chain, chain.deploy(CONTRACT, judge.address, sender=sender))
+        return cls(chain, chain.deploy(cls.CONTRACT, judge.address, sender=sender))
 
     @classmethod
-    def at(cls, chain: Chain, address: str) -> "AggregationContract":
+    def at(cls, chain: Chain, address: str) -> Self:
         """Take the contract that is deployed at an address, if its code and its judge's are the kit's own."""
-        contract = chain.at(CONTRACT, address, exact=True)
-        chain.at(JUDGE, contract.judge(), exact=True)
-        return cls(chain, contract)
+        found = super().at(chain, address)
+        chain.at(JUDGE, found.contract.judge(), exact=True)
+        return found
 
     def __repr__(self) -> str:
         return f"AggregationContract({self.address})"
@@ -376,14 +377,6 @@ class AggregationContract:
         return list(self.contract.masked_sum(task_id))
 
     # Transactions -------------------------------------------------------------------------------------
-
-    def send(
-        self, method: str, *args: Any, sender: Account, value: int = 0, blobs: Sequence[bytes] = ()
-    ) -> Receipt:
-        """Send one transaction, with blobs if there are any (EIP-4844)."""
-        more = {"blobs": list(blobs)} if blobs else {}
-        receipt: Receipt = getattr(self.contract, method)(*args, sender=sender, value=value, **more)
-        return receipt
 
     def register(
         self,

@@ -157,7 +157,9 @@ class LocalNetwork:
             try:
                 task.check(node.frame)
             except SchemaError as fault:
-                raise SchemaError(f"{node.name}: {fault.message}", hint=fault.hint) from None
+                raise SchemaError(
+                    f"{node.name}: {fault.message}", hint=fault.hint, failures=fault.failures
+                ) from None
         if task.needs_all_nodes and len(self.nodes) > task.max_clients:
             raise TaskError(
                 f"max_clients={task.max_clients} would draw other nodes of {len(self.nodes)} in each round, "

@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twopm_kit.chain import Account, Receipt
+from twopm_kit.chain.deployed import facts_table
 from twopm_kit.errors import AnswerMismatch, ForeignRequest, InferenceError, SecretRefused, UnknownRequest
 from twopm_kit.fhe import EncryptedFrame, KeyHolder
 from twopm_kit.inference import wire
 from twopm_kit.inference.card import ModelCard
-from twopm_kit.inference.desk import Listing, PredictionDesk, facts_table
+from twopm_kit.inference.desk import Listing, PredictionDesk
 from twopm_kit.inference.predictor import Predictor, classify, probabilities
 from twopm_kit.inference.service import Answer, PredictionService
 

@@ -11,6 +11,7 @@ import pandas as pd
 from eth_hash.auto import keccak
 
 from twopm_kit.chain import Account, Chain, Contract, Receipt
+from twopm_kit.chain.deployed import Deployed, facts_table
 from twopm_kit.errors import (
     AlreadyAnswered,
     ContractReverted,
@@ -18,7 +19,6 @@ from twopm_kit.errors import (
     PaymentError,
     RequestExpired,
     RequestRefunded,
-    TwoPMError,
     UnknownRequest,
 )
 from twopm_kit.inference.card import ModelCard
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from twopm_kit.inference.predictor import Predictor
 
 __all__ = ["DeskRequest", "Listing", "PredictionDesk", "RequestState"]
-
-CONTRACT: Final = "PredictionDesk"
 
 
 class RequestState(IntEnum):
@@ -147,8 +145,10 @@ class DeskRequest:
         return f"<p><strong>Request {self.request_id}</strong></p>{facts_table(facts)}"
 
 
-class PredictionDesk:
+class PredictionDesk(Deployed):
     """A deployed desk, as one party sees it through its own connection. Make one with `deploy` or `at`.
+
+    Whoever deploys a desk has no rights on it.
 
     Parameters
     ----------
@@ -158,21 +158,11 @@ class PredictionDesk:
         The deployed contract.
     """
 
+    CONTRACT = "PredictionDesk"
+
     def __init__(self, chain: Chain, contract: Contract) -> None:
-        self.chain = chain
-        self.contract = contract
-        self.address = contract.address
+        super().__init__(chain, contract)
         self._cards: dict[int, ModelCard] = {}
-
-    @classmethod
-    def deploy(cls, chain: Chain, sender: Account) -> "PredictionDesk":
-        """Put a fresh desk on the chain. Whoever does it has no rights on it."""
-        return cls(chain, chain.deploy(CONTRACT, sender=sender))
-
-    @classmethod
-    def at(cls, chain: Chain, address: str) -> "PredictionDesk":
-        """Take the desk that is deployed at an address."""
-        return cls(chain, chain.at(CONTRACT, address, exact=True))
 
     # The owner's side -----------------------------------------------------------------------------------
 
@@ -206,7 +196,7 @@ class PredictionDesk:
             The desk refuses the terms; the reason says which.
         """
         shares = payees if isinstance(payees, Mapping) else dict.fromkeys(map(_address, payees or ()), 1)
-        receipt = self._send(
+        receipt = self.send(
             "register",
             predictor.model_hash,
             predictor.card.to_bytes(),
@@ -216,11 +206,11 @@ class PredictionDesk:
             answer_blocks,
             sender=sender,
         )
-        return self.listing(_event(receipt, "Registered")["model_id"])
+        return self.listing(self.event(receipt, "Registered")["model_id"])
 
     def close(self, model: "Listing | int", *, sender: Account) -> Receipt:
         """Take no more requests for a model; the owner may. Paid requests keep their answer window."""
-        return self._send("close", model_number(model), sender=sender)
+        return self.send("close", model_number(model), sender=sender)
 
     def answer(self, request_id: int, digest: bytes, *, sender: Account) -> Receipt:
         """Name the answer to a paid request; the payment goes to the payees' credit.
@@ -231,11 +221,11 @@ class PredictionDesk:
             The request cannot be answered any more: already answered, refunded, or too late.
         """
         with _named(request_id):
-            return self._send("answer", request_id, digest, sender=sender)
+            return self.send("answer", request_id, digest, sender=sender)
 
     def withdraw(self, *, sender: Account) -> Receipt:
         """Take everything that the sender has earned on this desk."""
-        return self._send("withdraw", sender=sender)
+        return self.send("withdraw", sender=sender)
 
     def credit(self, account: "Account | str") -> int:
         """Return what an account has earned and not yet taken, in wei."""
@@ -255,8 +245,8 @@ class PredictionDesk:
         """
         number = model_number(model)
         price = int(self.contract.quote(number, rows))
-        receipt = self._send("request", number, digest, rows, sender=sender, value=price)
-        return self.request(_event(receipt, "Requested")["request_id"]), receipt
+        receipt = self.send("request", number, digest, rows, sender=sender, value=price)
+        return self.request(self.event(receipt, "Requested")["request_id"]), receipt
 
     def refund(self, request_id: int, *, sender: Account) -> Receipt:
         """Take back the payment of a request that was not answered in its window; the client may.
@@ -269,7 +259,7 @@ class PredictionDesk:
             The window is still open, or the sender did not pay.
         """
         with _named(request_id):
-            return self._send("refund", request_id, sender=sender)
+            return self.send("refund", request_id, sender=sender)
 
     # Views ----------------------------------------------------------------------------------------------
 
@@ -359,13 +349,6 @@ class PredictionDesk:
             self._cards[number] = ModelCard.from_bytes(content)
         return self._cards[number]
 
-    def _send(self, method: str, *args: Any, sender: Account, value: int = 0) -> Receipt:
-        receipt: Receipt = self.contract.method(method)(*args, sender=sender, value=value)
-        return receipt
-
-    def __repr__(self) -> str:
-        return f"<PredictionDesk at {self.address}, chain {self.chain.chain_id}>"
-
     def _repr_html_(self) -> str:
         models, requests = self.contract.model_count(), self.contract.request_count()
         facts = {"models": f"{models:,}", "requests": f"{requests:,}"}
@@ -412,16 +395,6 @@ def _named(request_id: int) -> Iterator[None]:
         raise
 
 
-def facts_table(facts: Mapping[str, str]) -> str:
-    """Return an escaped table of names and values."""
-    body = "".join(
-        f"<tr><th scope='row' style='text-align:left'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(value)}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f"<table><tbody>{body}</tbody></table>"
-
-
 def model_number(model: "Listing | int") -> int:
     """Return the number of a model that was passed as a listing or as its number."""
     number = model.model_id if isinstance(model, Listing) else model
@@ -442,13 +415,3 @@ def _summed(accounts: Sequence[str], weights: Sequence[int]) -> dict[str, int]:
     for account, weight in zip(accounts, weights, strict=True):
         total[str(account)] = total.get(str(account), 0) + int(weight)
     return total
-
-
-def _event(receipt: Receipt, name: str) -> Mapping[str, Any]:
-    found = [event for event in receipt.events if event.name == name]
-    if not found:
-        raise TwoPMError(
-            f"transaction {receipt.tx_hash} wrote no {name} event",
-            hint="check that the address is a prediction desk's",
-        )
-    return found[0].args

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from twopm_kit.chain import Account
+from twopm_kit.chain.deployed import facts_table
 from twopm_kit.errors import (
     ForeignRequest,
     InferenceError,
@@ -26,7 +27,6 @@ from twopm_kit.inference.desk import (
     Listing,
     PredictionDesk,
     RequestState,
-    facts_table,
     model_number,
     payment_error,
 )

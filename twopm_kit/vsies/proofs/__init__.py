@@ -2,6 +2,7 @@
 
 from twopm_kit.vsies.proofs.columns import CommittedColumn
 from twopm_kit.vsies.proofs.contract import ColumnProofs, ProvenColumn
+from twopm_kit.vsies.proofs.fields import commit_field, in_steps
 from twopm_kit.vsies.proofs.ranges import RangeProof, prove_range
 from twopm_kit.vsies.proofs.totals import TotalProof, prove_total
 from twopm_kit.vsies.proofs.transcript import ProofContext
@@ -13,6 +14,8 @@ __all__ = [
     "ProvenColumn",
     "RangeProof",
     "TotalProof",
+    "commit_field",
+    "in_steps",
     "prove_range",
     "prove_total",
 ]

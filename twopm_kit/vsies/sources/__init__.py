@@ -1,0 +1,81 @@
+"""Opens data of many kinds as one: files, folders, URLs, databases, frames and arrays, in chunks of rows.
+
+>>> from twopm_kit.vsies import sources
+>>> source = sources.open_source("patients.csv")
+>>> print(source.describe())
+>>> for chunk in source.chunks(progress=True): ...
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from twopm_kit.errors import SourceError
+from twopm_kit.vsies.sources.base import DataSource
+from twopm_kit.vsies.sources.files import Place
+from twopm_kit.vsies.sources.registry import formats, made
+
+__all__ = ["DataSource", "formats", "open_source", "read"]
+
+
+def open_source(what: Any, *, rows: int = 65_536, **options: Any) -> DataSource:
+    """Open data for reading in chunks.
+
+    Parameters
+    ----------
+    what : str, Path, DataFrame or ndarray
+        One of
+
+        - a path or fsspec URL (``s3://…``, ``memory://…``, ``zip://a.csv::b.zip``) of a file: csv, tsv, txt
+          (also compressed), xls, xlsx, Parquet, npy, npz, pt, safetensors; see `formats`;
+        - a folder: pictures in sub-folders named for their class, one table, or ``train/`` and ``val/``,
+          which are then in ``source.split``;
+        - an SQLAlchemy URL, with ``query=`` or ``table=``;
+        - a frame, or an array (with ``columns=``, or x0, x1, …).
+    rows : int
+        Most rows of a chunk.
+    **options
+        What the kind of source offers, for example ``delimiter=``, ``header=``, ``dtypes=``; the class that
+        `formats` names for the ending describes them. ``storage_options=`` goes to fsspec.
+
+    Returns
+    -------
+    DataSource
+        With ``chunks``, ``read``, ``describe`` and ``fingerprint``.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read as a table; the message says where and why.
+    """
+    from twopm_kit.vsies.sources.folders import from_place
+    from twopm_kit.vsies.sources.frames import FrameSource, from_array
+    from twopm_kit.vsies.sources.sql import DIALECTS, SqlSource
+
+    if isinstance(what, pd.DataFrame):
+        return made(FrameSource, what, rows, **options)
+    if isinstance(what, np.ndarray):
+        return made(from_array, what, rows, **options)
+    if not isinstance(what, str | Path) or not str(what) or "\0" in str(what):
+        shown = repr(what)[:80] if isinstance(what, str) else type(what).__name__
+        raise SourceError(
+            f"{shown} is no source of rows", hint="pass a path, a URL, a DataFrame or a numpy array"
+        )
+    dialect = str(what).partition("://")[0].split("+")[0] if "://" in str(what) else ""
+    if dialect in DIALECTS or "query" in options or "table" in options:
+        return made(SqlSource, str(what), rows, **options)
+    storage = options.pop("storage_options", None)
+    return from_place(Place(what, storage), rows, **options)
+
+
+def read(what: Any, **options: Any) -> pd.DataFrame:
+    """Read all rows of whatever `open_source` opens into one frame.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read as a table.
+    """
+    return open_source(what, **options).read()

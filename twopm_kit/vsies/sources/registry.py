@@ -1,0 +1,54 @@
+"""The formats by the ending of a file's name: a module of this folder adds one by naming its endings."""
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from twopm_kit.errors import SourceError
+from twopm_kit.vsies.sources.base import DataSource
+
+__all__ = ["formats", "made", "reads"]
+
+_FORMATS: dict[str, type[DataSource]] = {}
+
+
+def reads(*suffixes: str) -> Callable[[type[DataSource]], type[DataSource]]:
+    """Decorate the class that reads files with these endings: ``Class(place, rows=…, **options)``."""
+
+    def register(source: type[DataSource]) -> type[DataSource]:
+        _FORMATS.update(dict.fromkeys(suffixes, source))
+        return source
+
+    return register
+
+
+@cache
+def formats() -> dict[str, type[DataSource]]:
+    """Return the class for each ending, in alphabetical order."""
+    import twopm_kit.vsies.sources as room
+
+    for module in pkgutil.iter_modules(room.__path__):
+        import_module(f"{room.__name__}.{module.name}")
+    return dict(sorted(_FORMATS.items()))
+
+
+def made(source: Callable[..., DataSource], *arguments: Any, **options: Any) -> DataSource:
+    """Call a class of sources; refuse options that it does not have.
+
+    Raises
+    ------
+    SourceError
+        If an option is unknown; the message names those that there are.
+    """
+    known = inspect.signature(source).parameters
+    strange = [name for name in options if name not in known]
+    if strange:
+        offered = sorted(name for name, one in known.items() if one.kind is inspect.Parameter.KEYWORD_ONLY)
+        raise SourceError(
+            f"this kind of source has no option {strange[0]!r}; it has {', '.join(offered)}",
+            hint="remove it, or use one of these",
+        )
+    return source(*arguments, **options)

@@ -1,0 +1,226 @@
+"""Finds the place behind a URL: a folder, memory, an S3 bucket, an IPFS node, or what else fsspec knows.
+
+A place keeps named bytes. It need not be believed: the store checks whatever it reads, and reads no more than
+it asked for. Credentials come from the environment, and neither ``repr`` nor errors show them.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import IO, Any, Protocol
+from urllib.parse import urlsplit
+
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from twopm_kit.errors import StoreError
+from twopm_kit.vsies.storage.cid import Block
+from twopm_kit.vsies.storage.entries import SLICE
+
+__all__ = ["MANIFEST", "FilePlace", "Place", "open_place"]
+
+MANIFEST = "manifest.json"
+_CHECK = "check the address, your rights and whether the service runs, then try again"
+
+
+class Place(Protocol):
+    """Where slices and manifests lie."""
+
+    url: str
+    """Where that is, without credentials."""
+
+    def read(self, name: str, most: int, digest: bytes = b"", *, near: bool = False) -> bytes | None:
+        """Read what lies under a name, at most one byte more than asked; None if nothing does.
+
+        ``digest`` is its SHA-256 where the caller knows it; ``near`` asks for no search in a network.
+        """
+
+    def write(self, name: str, data: bytes, digest: bytes) -> None:
+        """Keep bytes under a name, whole or not at all; ``digest`` is their SHA-256."""
+
+    def publish(self, name: str, manifest: bytes, nodes: Iterable[Block]) -> None:
+        """Make an object visible, after all its slices; ``nodes`` are what IPFS links slices with."""
+
+
+class FilePlace:
+    """A folder of any file system that fsspec knows.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+        The file system.
+    base : str
+        Folder, as the file system names it.
+    url : str
+        What to show.
+    whole : bool
+        Whether the file system shows a file only when it is complete, as object stores do.
+    """
+
+    def __init__(self, fs: Any, base: str, url: str, *, whole: bool) -> None:
+        self._fs = fs
+        self._base = base.rstrip("/")
+        self._whole = whole
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"FilePlace({self.url})"
+
+    def read(self, name: str, most: int, digest: bytes = b"", *, near: bool = False) -> bytes | None:  # noqa: ARG002
+        """Read a file, at most one byte more than asked; None if there is none.
+
+        Raises
+        ------
+        StoreError
+            If the place does not answer or refuses.
+        """
+        path = f"{self._base}/{name}"
+        try:
+            if isinstance(self._fs, MemoryFileSystem):  # its open files are one object for all threads
+                held = self._fs.cat_file(path, 0, most + 1)
+            else:
+                with self._fs.open(path, "rb") as file:
+                    held = _bounded(file, most + 1)
+        except FileNotFoundError:
+            return None
+        except Exception as cause:  # noqa: BLE001  every back end has errors of its own
+            raise self._failed("read", name, cause) from None
+        return bytes(held)
+
+    def write(self, name: str, data: bytes, digest: bytes = b"") -> None:  # noqa: ARG002
+        """Write a file; readers see it whole or not at all.
+
+        Raises
+        ------
+        StoreError
+            If the place does not answer, refuses, or is full.
+        """
+        path = f"{self._base}/{name}"
+        draft = path if self._whole else f"{path}.{secrets.token_hex(8)}.part"
+        try:
+            if not self._whole:
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(draft, data)
+            if draft != path:
+                self._fs.mv(draft, path)
+        except Exception as cause:  # noqa: BLE001  every back end has errors of its own
+            if draft != path:
+                with suppress(Exception):
+                    self._fs.rm_file(draft)
+            raise self._failed("write", name, cause) from None
+
+    def publish(self, name: str, manifest: bytes, nodes: Iterable[Block] = ()) -> None:  # noqa: ARG002
+        """Write the manifest; files need no nodes.
+
+        Raises
+        ------
+        StoreError
+            If the place does not answer, refuses, or is full.
+        """
+        self.write(name, manifest)
+
+    def _failed(self, what: str, name: str, cause: Exception) -> StoreError:
+        # the text of a cause can show requests with their signatures: its class says enough
+        return StoreError(f"{self.url} did not {what} {name}: {type(cause).__name__}", hint=_CHECK)
+
+
+def _bounded(file: IO[bytes], most: int) -> bytes:
+    """Read piece by piece: one read of the most that may come would take that much memory at once."""
+    pieces = []
+    while most and (piece := file.read(min(most, SLICE + 1))):
+        pieces.append(piece)
+        most -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class _OneFolder(LocalFileSystem):  # type: ignore[misc]
+    """The local file system, with a move that replaces what is there in one step."""
+
+    cachable = False
+
+    def mv(self, path1: str, path2: str, **_options: Any) -> None:
+        """Move a file over another: readers see the old one or the new one."""
+        os.replace(path1, path2)  # noqa: PTH105  both are the file system's own texts
+
+
+def open_place(url: str | None) -> Place:
+    """Open the place behind a URL.
+
+    Parameters
+    ----------
+    url : str or None
+        ``file:///folder`` or a path, ``memory://name``, ``s3://bucket/prefix`` (credentials, region and
+        endpoint from the usual ``AWS_…`` variables), ``ipfs+http://host:port`` (the RPC of a Kubo node), or
+        any other URL that an installed fsspec back end knows. None is memory that nobody else sees. S3
+        servers other than Amazon's may need ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required``: the store's
+        own checks lose nothing by it.
+
+    Raises
+    ------
+    StoreError
+        If no back end knows the URL, or it carries credentials where it must not.
+    """
+    if url is None:
+        own = MemoryFileSystem(skip_instance_cache=True)
+        own.store, own.pseudo_dirs = {}, [""]
+        return FilePlace(own, "", "memory://", whole=True)
+    scheme, marked, rest = url.partition("://")
+    if not marked or scheme == "file":
+        folder = os.path.abspath(rest if marked else url)  # noqa: PTH100
+        return FilePlace(_OneFolder(), folder, f"file://{folder}", whole=False)
+    if scheme == "memory":
+        return FilePlace(MemoryFileSystem(), f"/{rest.strip('/')}", url, whole=True)
+    if scheme == "s3":
+        return _open_s3(rest)
+    if scheme in ("ipfs+http", "ipfs+https"):
+        from twopm_kit.vsies.storage.ipfs import IPFSPlace
+
+        return IPFSPlace(url.removeprefix("ipfs+"))
+    return _open_other(url, scheme)
+
+
+def _open_s3(rest: str) -> FilePlace:
+    """Amazon's S3 or what speaks like it, through Arrow: no further package is needed."""
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import S3FileSystem
+
+    bucket = rest.partition("/")[0]
+    if not bucket or set("@:?#") & set(rest):
+        raise StoreError(
+            "an S3 address is s3://bucket/prefix and nothing else",
+            hint="set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL in the environment",
+        )
+    # small files go out whole, in one request, at once
+    settings: dict[str, Any] = {"allow_delayed_open": True, "background_writes": False}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        parts = urlsplit(endpoint)
+        settings |= {"scheme": parts.scheme, "endpoint_override": parts.netloc + parts.path.rstrip("/")}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region or endpoint:  # without either, Arrow asks Amazon where the bucket lies
+        settings["region"] = region or "us-east-1"
+    try:
+        fs = ArrowFSWrapper(S3FileSystem(**settings), skip_instance_cache=True)
+    except Exception as cause:  # noqa: BLE001  the cause can quote credentials
+        raise StoreError(f"S3 refused its settings: {type(cause).__name__}", hint=_CHECK) from None
+    return FilePlace(fs, rest, f"s3://{rest.rstrip('/')}", whole=True)
+
+
+def _open_other(url: str, scheme: str) -> FilePlace:
+    """Whatever else fsspec has a back end for."""
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, base = url_to_fs(url)
+    except Exception as cause:  # noqa: BLE001  every back end has errors of its own
+        raise StoreError(
+            f"fsspec opens no place of kind {scheme}:// here: {type(cause).__name__}",
+            hint="use file://, memory://, s3:// or ipfs+http://, or install the back end that fsspec names",
+        ) from None
+    parts = urlsplit(url)
+    shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    return FilePlace(fs, base, shown, whole=scheme in _OBJECT_STORES)
+
+
+_OBJECT_STORES = {"abfs", "abfss", "az", "adl", "gcs", "gs", "oci", "oss", "s3a"}
