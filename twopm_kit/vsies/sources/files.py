@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from twopm_kit.errors import SourceError
+from twopm_kit.vsies.s3 import bucket_path, open_s3
 from twopm_kit.vsies.sources.base import write_up
 
 __all__ = ["PACKED", "RATIO", "UNPACKED_FLOOR", "Place", "checked_zip"]
@@ -59,7 +60,10 @@ class Place:
         self._secrets = [str(value) for value in (options or {}).values() if isinstance(value, str)]
         self._secrets += [text for one in parts for text in (_user(one.netloc), one.query) if text]
         with self._telling("cannot be reached"):
-            self._fs, self.path = fsspec.url_to_fs(url, **(options or {}))
+            if url.startswith("s3://") and not options:
+                self._fs, self.path = open_s3(), bucket_path(url)
+            else:
+                self._fs, self.path = fsspec.url_to_fs(url, **(options or {}))
 
     def __repr__(self) -> str:
         return f"<Place {self.shown}>"

@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from twopm_kit.errors import StoreError
+from twopm_kit.vsies.s3 import bucket_path, open_s3
 from twopm_kit.vsies.storage.cid import Block
 from twopm_kit.vsies.storage.entries import SLICE
 
@@ -172,39 +173,13 @@ def open_place(url: str | None) -> Place:
     if scheme == "memory":
         return FilePlace(MemoryFileSystem(), f"/{rest.strip('/')}", url, whole=True)
     if scheme == "s3":
-        return _open_s3(rest)
+        path = bucket_path(url)
+        return FilePlace(open_s3(), path, f"s3://{path.rstrip('/')}", whole=True)
     if scheme in ("ipfs+http", "ipfs+https"):
         from twopm_kit.vsies.storage.ipfs import IPFSPlace
 
         return IPFSPlace(url.removeprefix("ipfs+"))
     return _open_other(url, scheme)
-
-
-def _open_s3(rest: str) -> FilePlace:
-    """Amazon's S3 or what speaks like it, through Arrow: no further package is needed."""
-    from fsspec.implementations.arrow import ArrowFSWrapper
-    from pyarrow.fs import S3FileSystem
-
-    bucket = rest.partition("/")[0]
-    if not bucket or set("@:?#") & set(rest):
-        raise StoreError(
-            "an S3 address is s3://bucket/prefix and nothing else",
-            hint="set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL in the environment",
-        )
-    # small files go out whole, in one request, at once
-    settings: dict[str, Any] = {"allow_delayed_open": True, "background_writes": False}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        parts = urlsplit(endpoint)
-        settings |= {"scheme": parts.scheme, "endpoint_override": parts.netloc + parts.path.rstrip("/")}
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if region or endpoint:  # without either, Arrow asks Amazon where the bucket lies
-        settings["region"] = region or "us-east-1"
-    try:
-        fs = ArrowFSWrapper(S3FileSystem(**settings), skip_instance_cache=True)
-    except Exception as cause:  # noqa: BLE001  the cause can quote credentials
-        raise StoreError(f"S3 refused its settings: {type(cause).__name__}", hint=_CHECK) from None
-    return FilePlace(fs, rest, f"s3://{rest.rstrip('/')}", whole=True)
 
 
 def _open_other(url: str, scheme: str) -> FilePlace:

@@ -4,7 +4,9 @@ import traceback
 
 import pytest
 
-from twopm_kit.errors import StoreError
+from twopm_kit.errors import SourceError, StoreError
+from twopm_kit.vsies import open_source
+from twopm_kit.vsies.s3 import open_s3
 from twopm_kit.vsies.storage import Store
 from twopm_kit.vsies.storage.places import open_place
 
@@ -92,3 +94,11 @@ def test_a_folder_that_refuses_is_named(tmp_path):
 def test_a_place_shows_where_it_is(tmp_path):
     assert repr(Store(f"{tmp_path}/store")) == f"Store(file://{tmp_path}/store)"
     assert repr(open_place(None)) == "FilePlace(memory://)"
+
+
+def test_tables_are_read_from_s3_as_from_a_folder(s3):
+    open_s3().pipe_file("bucket/ages.csv", b"age\n31\n44\n")
+    source = open_source("s3://bucket/ages.csv")
+    assert source.read()["age"].tolist() == [31, 44]
+    with pytest.raises(SourceError, match=r"none\.csv"):
+        open_source("s3://bucket/none.csv").read()
