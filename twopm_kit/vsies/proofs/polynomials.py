@@ -121,8 +121,8 @@ def on_cosets(rows: Elements, blinders: Elements) -> list[Elements]:
     ----------
     rows : array of object, shape (n, 2048)
         Values on H, in a blob's order.
-    blinders : array of object, shape (n, 8)
-        The first elements of the second half; its others are 0.
+    blinders : array of object, shape (n, m)
+        The first elements of the second half, m at most 8; its others are 0.
 
     Returns
     -------
@@ -130,14 +130,15 @@ def on_cosets(rows: Elements, blinders: Elements) -> list[Elements]:
         On the three cosets.
     """
     beside = np.zeros_like(rows)
-    beside[:, :BLINDERS] = blinders
+    used = blinders.shape[1]
+    beside[:, :used] = blinders
     coefficients = _to_coefficients(rows)
     found = [beside]
     for coset in (1, 2):
         shifted = coefficients * _powers(_SHIFTS[coset], ROWS) % R
         # (X^2048 + 1) / 2 is 1 on H and 0 on ωH
         first = _to_values(shifted) * ((_Y[coset] + 1) * _HALF % R)
-        found.append((first + blinders @ _blinder_basis(coset)) % R)
+        found.append((first + blinders @ _blinder_basis(coset)[:used]) % R)
     return found
 
 

@@ -30,7 +30,6 @@ from twopm_kit import kzg
 from twopm_kit.errors import DataError, ProofRefused, TwoPMError
 from twopm_kit.vsies.proofs.columns import MAX_BITS, CommittedColumn, bits_of, random_elements, weights_of
 from twopm_kit.vsies.proofs.polynomials import (
-    BLINDERS,
     ROWS,
     SPLIT,
     Elements,
@@ -232,8 +231,8 @@ def prove_range(
 def prove_bits(column: CommittedColumn, bits: Elements, context: ProofContext) -> RangeProof:
     """Prove with bits that are given; whether they are those of the column tells only the verifier."""
     k = len(bits)
-    blinders = np.array([random_elements(2) for _ in range(k)], dtype=object)
-    beside = np.zeros((k, ROWS - BLINDERS), dtype=object)
+    blinders = np.array([random_elements(2, 2) for _ in range(k)], dtype=object)
+    beside = np.zeros((k, ROWS - 2), dtype=object)
     blobs = np.concatenate([bits, blinders, beside], axis=1)
     points = tuple(_commit(blob) for blob in blobs)
 
