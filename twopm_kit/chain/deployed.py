@@ -93,7 +93,7 @@ def facts_table(facts: Mapping[str, str]) -> str:
     """Return an escaped table of names and values, for ``_repr_html_``."""
     body = "".join(
         f"<tr><th scope='row' style='text-align:left'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(value)}</td></tr>"
+        f"<td style='text-align:left;overflow-wrap:anywhere'>{escape(value)}</td></tr>"
         for name, value in facts.items()
     )
     return f"<table><tbody>{body}</tbody></table>"

@@ -42,6 +42,7 @@ _PLACES = {
     "UploadEntry": "index",
     "ValidationReport": "report",
     "Validator": "attestation",
+    "bits_of": "proofs",
     "commit_field": "proofs",
     "content_id": "storage",
     "detects": "spot",
@@ -54,6 +55,7 @@ _PLACES = {
     "read": "sources",
     "rows_needed": "spot",
     "storage_root": "storage",
+    "weights_of": "proofs",
 }
 
 __all__ = sorted(_PLACES)

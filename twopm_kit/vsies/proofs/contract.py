@@ -1,7 +1,7 @@
 """``ColumnProofs``: the contract that checks proofs about columns, with typed answers."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy.typing as npt
 from tqdm.auto import tqdm
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["ColumnProofs", "ProvenColumn"]
 
 Proof = RangeProof | TotalProof
+
+_HINTS: Final = {
+    "already proven": "a part is proven once: read proofs.proven(...), or take another dataset or part",
+    "another commitment": "prove the total with the committed column whose range was proven",
+    "prove the range first": "send the range proof of the same column and part before",
+    "": "make the proof for this contract, dataset, column and sender, from values that fit it",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +111,7 @@ class ColumnProofs(Deployed):
         except ContractReverted as refusal:
             raise ProofRefused(
                 f"the contract refuses the proof: {refusal.reason or 'it does not hold'}",
-                hint="make the proof for this contract, dataset, column and sender, from values that fit it",
+                hint=_HINTS.get(refusal.reason, _HINTS[""]),
             ) from refusal
 
     def prove_column(
