@@ -1,6 +1,6 @@
 """``DataClient``: a raw file to an encrypted, stored and indexed dataset, and back to encrypted columns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -102,12 +102,15 @@ class DataClient:
         packing: str = "real",
         n_jobs: int = 1,
         progress: bool = True,
+        observe: Callable[[str], object] | None = None,
         **options: Any,
     ) -> DatasetRef:
         """Validate, standardise, encrypt, store and index a table.
 
         All rows are validated and standardised before one is encrypted, and the plan is held against the
-        index before anything is stored. Nothing in clear leaves the process, and nothing in clear is written.
+        index before anything is stored. Nothing in clear leaves the process, and nothing in clear is written
+        (but workbooks and tensors that lie behind a URL: they are read from a temporary copy on this disk).
+        With `n_jobs` above 1, rows go to processes of this user through pipes that nobody else can open.
 
         A call that was interrupted, by whatever means, goes on where it was when it is made again with the
         same arguments: ciphertexts, slices and the upload itself are not made twice. A call that was
@@ -126,7 +129,7 @@ class DataClient:
         standard : Standard, optional
             How columns are brought to one scale. Without one, what the schema alone declares.
         dataset_id : int, optional
-            The dataset to contribute to; `register` finds or makes one.
+            The dataset to contribute to. Without one, that of `previous`; or `register` finds or makes one.
         previous : int
             An earlier upload of this account that this one supersedes.
         packing : str
@@ -135,6 +138,9 @@ class DataClient:
             Processes that encrypt.
         progress : bool
             Show bars.
+        observe : callable, optional
+            Called with ``"checked"``, ``"encrypted"``, ``"stored"`` and ``"listed"`` when that is done.
+            What it raises ends the call there, and the next one goes on.
         **options
             For ``open_source``, for example ``delimiter=``.
 
@@ -155,8 +161,11 @@ class DataClient:
         StoreError
             Storage refuses; the ciphertexts wait in `workdir` for the next call.
         """
+        tell = observe or (lambda _: None)
         source = open_source(data, **options)
         table = Prepared(source, schema, standard, keys, packing)
+        if dataset_id is not None or previous:
+            self._need_index()
         is_checked = self._known_index() is None
         if is_checked:  # rows that do not fit are no reason to deploy an index
             table.check(progress=progress)
@@ -168,17 +177,23 @@ class DataClient:
                     draft.unlink(missing_ok=True)
                     return known
                 previous = known.upload_id
+            if previous and dataset_id is None:
+                dataset_id = self.index.entry(previous).dataset_id
             if not draft.exists():
                 self._demand(schema, dataset_id, previous)
                 if not is_checked:
                     table.check(progress=progress)
+                tell("checked")
                 table.encrypt_to(draft, n_jobs=n_jobs, progress=progress)
+                tell("encrypted")
             elif self._listed(storage_root(draft), schema, dataset_id) is None:
                 self._demand(schema, dataset_id, previous)
             stored = self.store.put(draft, progress=progress)
+            tell("stored")
             ref = self._list(draft, stored, table, dataset_id, previous)
             self._place.write(note, ref.to_json())
             draft.unlink(missing_ok=True)
+        tell("listed")
         return ref
 
     @contextmanager

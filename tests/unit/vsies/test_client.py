@@ -24,10 +24,12 @@ from twopm_kit.errors import (
 from twopm_kit.fhe import KeyHolder
 from twopm_kit.vsies.client import DataClient
 from twopm_kit.vsies.index import DataIndex
+from twopm_kit.vsies.prepared import Prepared
 from twopm_kit.vsies.reference import DatasetRef
 from twopm_kit.vsies.schema import Field, Schema
 from twopm_kit.vsies.standard import Standard
 from twopm_kit.vsies.storage import Store, content_id, storage_root
+from twopm_kit.vsies.workplace import Workplace
 
 ROWS = 200
 PATIENTS = Schema(
@@ -254,6 +256,25 @@ def test_the_same_call_again_does_nothing(give, chain, clinic, client_of, tmp_pa
     assert (chain.block_number, files(tmp_path)) == before
 
 
+def test_stages_are_told_and_may_be_the_last(give, chain, index):
+    seen = []
+
+    def stop(stage):
+        seen.append(stage)
+        if stage == "stored":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        give(patients(), observe=stop)
+    assert seen == ["checked", "encrypted", "stored"]
+    assert index.find() == []
+    ref = give(patients(), observe=seen.append)
+    assert seen[3:] == ["stored", "listed"]  # what was encrypted is not encrypted again
+    block = chain.block_number
+    assert give(patients(), observe=seen.append) == ref
+    assert (seen[5:], chain.block_number) == ([], block)
+
+
 def test_other_rows_keys_standards_accounts_are_other_contributions(give, client_of, holder):
     refs = [
         give(patients()),
@@ -275,6 +296,32 @@ def test_newer_versions_and_the_same_call_again(give, clinic, index):
     assert give(patients()) == first
     with pytest.raises(IndexRefused, match="newer version already"):
         give(patients(seed=3), previous=first.upload_id)
+
+
+def test_a_newer_version_that_was_cut_off_after_it_was_listed(give, clinic, monkeypatch):
+    first = give(patients())
+
+    def full(*_):
+        raise StoreError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "write", full)
+        with pytest.raises(StoreError, match="no room"):
+            give(patients(seed=2), previous=first.upload_id)
+    (listed,) = clinic.find(PATIENTS)
+    assert give(patients(seed=2), previous=first.upload_id) == listed != first
+
+
+def test_a_newer_version_goes_where_the_older_is(give, clinic, index, chain):
+    clinic.register(PATIENTS)
+    own = index.register(PATIENTS, sender=clinic.account)
+    first = give(patients(), dataset_id=own)
+    assert give(patients(seed=2), previous=first.upload_id).dataset_id == own
+    index.close(own, sender=clinic.account)
+    before = chain.block_number
+    with pytest.raises(IndexRefused, match="it is closed"):
+        give(patients(seed=3), previous=first.upload_id)
+    assert chain.block_number == before
 
 
 def test_what_was_withdrawn_comes_back_only_on_demand(give, clinic, index):
@@ -302,6 +349,9 @@ def test_without_an_index_one_is_deployed_and_kept(chain, client_of, give, holde
     alone = client_of("clinic", index=None)
     with pytest.raises(SchemaError):
         give(patients().assign(age=200), client=alone)
+    for further in ({"dataset_id": 1}, {"previous": 1}):
+        with pytest.raises(IndexRefused, match="knows no index"):
+            give(patients(), client=alone, **further)
     assert alone._known_index() is None
     ref = give(patients(), client=alone)
     again = client_of("clinic", index=None)
@@ -365,7 +415,8 @@ def test_a_missing_column_is_told_once(give, nothing_left):
     assert caught.value.failures[["column", "rule"]].to_numpy().tolist() == [["bmi", "column is missing"]]
 
 
-def test_a_category_that_only_the_last_rows_have(give, nothing_left):
+def test_a_category_that_only_the_last_rows_have(give, nothing_left, monkeypatch):
+    monkeypatch.delattr(Prepared, "encrypt_to")  # it has to be found before anything is encrypted
     standard = Standard.fit(FITTED, fitted_rows())
     late = fitted_rows()
     late.loc[59, "ward"] = "north"
@@ -377,16 +428,11 @@ def wide_schema():
     return Schema("wide", [Field("x", "float", low=0, high=1e12)])
 
 
-@pytest.mark.parametrize(
-    ("schema", "options", "error", "words"),
-    [
-        (POINTS.with_field("x0", high=None), {}, SchemaError, "x0 has no low and high"),
-        (
-            PATIENTS.with_field("age", low=1),
-            {"standard": Standard.declared(PATIENTS)},
-            SchemaError,
-            "another",
-        ),
+def test_arguments_that_cannot_be_right(give, nothing_left):
+    unbounded, other = POINTS.with_field("x0", high=None), PATIENTS.with_field("age", low=1)
+    cases = [
+        (unbounded, {}, SchemaError, "x0 has no low and high"),
+        (other, {"standard": Standard.declared(PATIENTS)}, SchemaError, "another"),
         (PATIENTS, {"standard": "minmax"}, SchemaError, "a str was passed as standard"),
         (FITTED, {}, SchemaError, "needs figures"),
         ("patients", {}, SchemaError, "a str was passed as schema"),
@@ -395,12 +441,11 @@ def wide_schema():
         (PATIENTS, {"dataset_id": 77}, IndexRefused, "no dataset 77"),
         (PATIENTS, {"previous": 77}, IndexRefused, "no upload 77"),
         (PATIENTS, {"delimiter": ","}, SourceError, "delimiter"),
-    ],
-)
-def test_arguments_that_cannot_be_right(schema, options, error, words, give, nothing_left):
-    with pytest.raises(error, match=words) as caught:
-        give(patients(), schema, **options)
-    assert caught.value.hint
+    ]
+    for schema, options, error, words in cases:
+        with pytest.raises(error, match=words) as caught:
+            give(patients(), schema, **options)
+        assert caught.value.hint
 
 
 def test_bounds_beyond_the_key_are_refused_before_anything(give, nothing_left):
@@ -462,32 +507,30 @@ def test_an_account_without_coins_loses_nothing(chain, index, give, tmp_path):
 # A hostile other side -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_a_reference_with_one_field_changed(give, lab, client_of):
+    ref = give(patients())
+    other = give(patients(seed=5), client=lab)
+    free = client_of("lab", index=None)
+    changes = [
         {"dataset_id": 2},
-        {"upload_id": 2},
+        {"upload_id": other.upload_id},
+        {"upload_id": 77},
         {"rows": 1},
         {"size": 1},
-        {"root": "0x" + "ab" * 32},
-        {"cid": "bafkrei" + "a" * 52},
-        {"contributor": "0x" + "12" * 20},
+        {"root": other.root},
+        {"cid": other.cid},
+        {"contributor": other.contributor},
+        {"contributor": ref.contributor.lower()},
         {"chain_id": 5},
-        {"index": "0x" + "12" * 20},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_reference_with_one_field_changed(change, give, lab, client_of):
-    ref = give(patients())
-    lab.contribute(patients(seed=5), PATIENTS, keys=KeyHolder.generate("linear"), progress=False)
-    false = replace(ref, **change)
-    for use in (lab.fetch, lambda ref: lab.download(ref, Path("never"))):
-        with pytest.raises(IndexRefused) as caught:
-            use(false)
-        assert caught.value.hint
-    free = client_of("lab", index=None)
-    with pytest.raises((IndexRefused, UnknownContract)):
-        free.fetch(false)
+        {"index": lab.account.address},
+    ]
+    assert {name for change in changes for name in change} == set(DatasetRef.__annotations__)
+    for change in changes:
+        false = replace(ref, **change)
+        for use in (lab.fetch, free.fetch, lambda ref: lab.download(ref, Path("never"))):
+            with pytest.raises((IndexRefused, UnknownContract)) as caught:
+                use(false)
+            assert caught.value.hint
 
 
 def test_references_to_another_chain_or_of_another_type(give, lab):
@@ -633,9 +676,10 @@ def test_who_lists_somebody_elses_ciphertexts_first_only_costs_a_second_call(
 # Side by side ---------------------------------------------------------------------------------------------
 
 
-def test_threads_that_contribute_and_fetch_the_same_at_once(give, client_of, holder, index):
+@pytest.mark.parametrize("knows", [True, False], ids=["an index", "no index yet"])
+def test_threads_that_contribute_and_fetch_the_same_at_once(knows, give, client_of, index):
     refs, frames = [], []
-    clients = [client_of("clinic") for _ in range(4)]
+    clients = [client_of("clinic", index=index if knows else None) for _ in range(4)]
 
     def work(client):
         refs.append(give(patients(), client=client))
@@ -648,7 +692,20 @@ def test_threads_that_contribute_and_fetch_the_same_at_once(give, client_of, hol
         thread.join()
     assert len(refs) == len(frames) == 4
     assert len(set(refs)) == len(set(frames)) == 1
-    assert len(index.find()) == 1
+    assert clients[0].find() == clients[3].find() == refs[:1]
+
+
+def test_an_upload_that_was_under_way_until_now_is_found(give, clinic, chain, monkeypatch):
+    real = DataIndex.upload
+
+    def late(self, *arguments, **facts):
+        """What a node answers when the transaction of an earlier call is mined just before this one."""
+        real(self, *arguments, **facts)
+        return real(self, *arguments, **facts)
+
+    monkeypatch.setattr(DataIndex, "upload", late)
+    ref = give(patients())
+    assert clinic.find() == [ref]
 
 
 def test_the_folder_is_private_and_names_in_it_say_nothing(give, clinic, client_of, tmp_path):
