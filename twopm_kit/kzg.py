@@ -124,8 +124,15 @@ def split(words: bytes) -> list[bytes]:
     ]
 
 
-def commit(blob: bytes) -> bytes:
+def commit(blob: bytes, *, keep: bool = True) -> bytes:
     """Commit to a blob.
+
+    Parameters
+    ----------
+    blob : bytes
+        131,072 bytes.
+    keep : bool
+        Whether to remember blob and commitment: pass False for a secret blob, which would outlive its owner.
 
     Returns
     -------
@@ -137,7 +144,7 @@ def commit(blob: bytes) -> bytes:
     DataError
         If it is not 131,072 bytes, or an element is not below r; the message gives its index.
     """
-    return _commit(_blob(blob))
+    return _commit(_blob(blob)) if keep else _commit.__wrapped__(_blob(blob))
 
 
 def prove(blob: bytes, commitment: bytes) -> bytes:

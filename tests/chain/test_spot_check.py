@@ -499,11 +499,11 @@ def test_a_check_that_cannot_be_passed_shows_nothing(story):
 def test_a_consumer_demands_what_a_check_must_say(story):
     subject = int.from_bytes(os.urandom(16), "big")
     check, _ = story.drawn(rows=40, subject=subject)
-    right = {"contributor": story.alice, "subject": subject}
+    right = {"contributor": story.alice, "subject": subject, "n_rows": 600}
     with pytest.raises(ProofRefused, match="only 0 of 40 rows are open"):
         story.spot.demand(check, WIDE, **right)
     story.spot.open(check, story.made, sender=story.alice)
-    found = story.spot.demand(check, WIDE, **right, root=story.made.root, n_rows=600)
+    found = story.spot.demand(check, WIDE, **right, root=story.made.root)
     assert found.state == CheckState.PROVEN
     for changes, reason in (
         ({"contributor": story.mallory.address}, "its contributor is"),
@@ -528,7 +528,9 @@ def test_ranges_wider_than_the_schema_are_noticed(story):
     story.open(check, rows, made, ranges=bounds)
     schema = SimpleNamespace(fields=made.layout.fields, hash=made.layout.schema_hash)
     with pytest.raises(ProofRefused, match="it looks at other ranges"):
-        story.spot.demand(check, schema, contributor=story.alice, subject=SUBJECT, share=1)
+        story.spot.demand(
+            check, schema, contributor=story.alice, subject=SUBJECT, n_rows=made.n_rows, share=1
+        )
     assert RowLayout(schema).ranges == ((MISSING + 1, TOP, False),)
 
 

@@ -13,10 +13,11 @@ Z(X) = X**2048 - 1 vanishes on H.
 Range. Each value is a sum of bits with public weights that add up to high - low exactly: 1, 2, 4, … and what
 is left for the last. The prover commits to one polynomial for each bit. With a random gamma,
 
-    sum of gamma**i (b_i**2 - b_i)  +  gamma**k (sum of w_i b_i - c)  =  Z q
+    sum of gamma**i (b_i**2 - b_i)  +  gamma**k (sum of w_i b_i - c)  +  gamma**(k+1) S (c - f)  =  Z q
 
-holds as an equation of polynomials if and only if, on all of H, bits are bits and add up to the values (but for
-a chance of 2**-240). It is checked at one random point z: the b_i are opened there, c and q stay inside one
+holds as an equation of polynomials if and only if, on all of H, bits are bits and add up to the values, and
+elements that are no rows (S is 1 there, and 0 on rows) hold f, the value nearest to zero (but for a chance of
+2**-240). It is checked at one random point z: the b_i are opened there, c and q stay inside one
 combined commitment. Total. With t, a column of bits of how far the total is above its least, e = c or its
 square (c + low)**2, and n = 2048:
 
@@ -171,7 +172,15 @@ def prove_range(
     vanishing: uint256 = 0
     cut: uint256 = 0
     vanishing, cut = self._powers(z)
-    scalars: uint256[3] = [power, vanishing, uint256_mulmod(vanishing, cut, R)]
+    # gamma**(k+1) S(z): what the elements hold that are no rows
+    spare: uint256 = uint256_mulmod(
+        uint256_mulmod(power, gamma, R), self._spare_at(z, vanishing, rows), R
+    )
+    filler: uint256 = convert(min(max(low, 0), high) - low, uint256)
+    y = uint256_addmod(y, R - uint256_mulmod(spare, filler, R), R)
+    scalars: uint256[3] = [
+        uint256_addmod(power, R - spare, R), vanishing, uint256_mulmod(vanishing, cut, R)
+    ]
     points: uint256[4][3] = [commitment, quotient[0], quotient[1]]
     for i: uint256 in range(3):
         for j: uint256 in range(4):
@@ -409,6 +418,57 @@ def _powers(z: uint256) -> (uint256, uint256):
 
 @internal
 @view
+def _inverse(number: uint256) -> uint256:
+    return convert(
+        raw_call(
+            MODEXP,
+            abi_encode(convert(32, uint256), convert(32, uint256), convert(32, uint256), number, R - 2, R),
+            max_outsize=32,
+            is_static_call=True,
+        ),
+        uint256,
+    )
+
+
+@internal
+@view
+def _spare_at(z: uint256, vanishing: uint256, rows: uint256) -> uint256:
+    """
+    @dev S(z): the polynomial that is 1 on the points of the elements from `rows` on, and 0 on the others of H.
+         In a blob's order an aligned run of m = 2**j elements are the roots of X**m = h for some h, over which
+         Lagrange's polynomials add up to Z(X)/n * m h / (X**m - h); there are at most twelve such runs.
+    """
+    if rows == ROWS:
+        return 0
+    # the point of element `rows`: the generator to the reversed bits
+    h: uint256 = 1
+    root: uint256 = ROOT
+    for i: uint256 in range(11):
+        if (rows >> (10 - i)) & 1 == 1:
+            h = uint256_mulmod(h, root, R)
+        root = uint256_mulmod(root, root, R)
+    x: uint256 = z
+    over: uint256 = h
+    under: uint256 = uint256_addmod(x, R - h, R)
+    for j: uint256 in range(11):
+        if (rows >> j) & 1 == 0:  # the run beside the one with `rows` comes after it
+            h_beside: uint256 = R - h
+            factor: uint256 = uint256_addmod(x, h, R)
+            over = uint256_addmod(
+                uint256_mulmod(over, factor, R),
+                uint256_mulmod(uint256_mulmod(1 << j, h_beside, R), under, R),
+                R,
+            )
+            under = uint256_mulmod(under, factor, R)
+        h = uint256_mulmod(h, h, R)
+        x = uint256_mulmod(x, x, R)
+    return uint256_mulmod(
+        uint256_mulmod(over, self._inverse(under), R), uint256_mulmod(vanishing, PER_ROW, R), R
+    )
+
+
+@internal
+@view
 def _weights_at(z: uint256, vanishing: uint256, width: uint256) -> uint256:
     """
     @dev W(z): the polynomial that is 1, 2, 4, … and what is left of the width on the first points of H, and
@@ -427,15 +487,7 @@ def _weights_at(z: uint256, vanishing: uint256, width: uint256) -> uint256:
         total = uint256_mulmod(total, uint256_addmod(z, R - point, R), R)
         point = uint256_mulmod(point, ROOT, R)
         count += 1
-    rest: uint256 = convert(
-        raw_call(
-            MODEXP,
-            abi_encode(convert(32, uint256), convert(32, uint256), convert(32, uint256), total, R - 2, R),
-            max_outsize=32,
-            is_static_call=True,
-        ),
-        uint256,
-    )
+    rest: uint256 = self._inverse(total)
     found: uint256 = 0
     for j: uint256 in range(count, bound=MAX_TOTAL_BITS):
         i: uint256 = count - 1 - j

@@ -7,6 +7,7 @@ import pandas as pd
 
 from twopm_kit.errors import TaskError
 from twopm_kit.federated.result import FederatedResult, RunRecord
+from twopm_kit.federated.standardise import known_options
 from twopm_kit.federated.statistics import exact_lanes, exact_rounds
 from twopm_kit.federated.task import Criteria, State, Task, Update
 from twopm_kit.secagg import Decoded, RoundConfig
@@ -203,6 +204,9 @@ def drift_report(
             f"the standard is of schema {standard.schema.name!r} with another hash than {schema.name!r}",
             hint="fit the standard again after changing a schema",
         )
+    if not hasattr(network, "run"):
+        raise TaskError(f"network is a {type(network).__name__}", hint="pass a LocalNetwork first")
+    known_options(DriftTask, options)
     found = network.run(DriftTask(name or f"drift of {schema.name}", standard.to_json(), **options))
     if not isinstance(found, DriftReport):
         raise TaskError(f"the network gave back {found!r}", hint="pass a network of nodes")

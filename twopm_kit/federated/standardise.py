@@ -1,5 +1,6 @@
 """A schema's transforms fitted over all nodes' rows in rounds of secure aggregation."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from twopm_kit.federated.statistics import exact_lanes, exact_rounds
 from twopm_kit.federated.task import Criteria, State, Task, Update
 from twopm_kit.federated.union import TABLES, WHOLE, CategoryUnion, CategoryUnionResult
 from twopm_kit.secagg import Decoded, RoundConfig
-from twopm_kit.vsies.field import Field
+from twopm_kit.vsies.field import Field, meant
 from twopm_kit.vsies.report import html_table
 from twopm_kit.vsies.schema import Schema
 from twopm_kit.vsies.standard import Standard
@@ -29,7 +30,7 @@ from twopm_kit.vsies.statistics import DECILES, QUANTILES, Statistics, bins, mea
 if TYPE_CHECKING:
     from twopm_kit.federated.network import LocalNetwork
 
-__all__ = ["StandardFit", "StandardiseTask", "fit_standard"]
+__all__ = ["StandardFit", "StandardiseTask", "fit_standard", "known_options"]
 
 _NUMBERS: Final = "numbers"
 _CATEGORIES: Final = "categories"
@@ -416,12 +417,29 @@ def fit_standard(
     if not hasattr(network, "run"):
         raise TaskError(f"network is a {type(network).__name__}", hint="pass a LocalNetwork first")
     # A fresh salt, so that nobody can choose categories that collide.
-    options = {"salt": token_hex(16), **options}
+    options = {"salt": token_hex(16), **known_options(StandardiseTask, options)}
     task = StandardiseTask(name or f"standard of {schema.name}", schema.to_json(), **options)
     found = network.run(task, drop=drop, observe=observe)
     if not isinstance(found, StandardFit):
         raise TaskError(f"the network gave back {found!r}", hint="pass a network of nodes")
     return found
+
+
+def known_options(task: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options that a task has, or name the one that it has not.
+
+    Raises
+    ------
+    TaskError
+        An option is unknown.
+    """
+    known = [one for one in inspect.signature(task).parameters if one not in ("name", "schema", "standard")]
+    if strange := [name for name in options if name not in known]:
+        raise TaskError(
+            f"{task.__name__} has no option {strange[0]!r}",
+            hint=f"{meant(strange[0], known)}it has {', '.join(known)}",
+        )
+    return options
 
 
 def _is_open(one: Field) -> bool:

@@ -234,6 +234,11 @@ class CategoryUnion(Task):
             criteria=criteria,
         )
         self.columns = column_names("columns", columns)
+        if strange := [name for name in self.columns if not isinstance(name, str | int)]:
+            raise TaskError(
+                f"columns names a {type(strange[0]).__name__}; expected names of columns",
+                hint='pass ["town"]',
+            )
         self.min_nodes = whole("min_nodes", min_nodes)
         if len(self.columns) > _MOST_COLUMNS:
             raise TaskError(

@@ -10,7 +10,7 @@ What is checked here is checked by the contract too, in the same order and with 
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Final, Self
@@ -24,6 +24,7 @@ from twopm_kit.chain.abi import address_of
 from twopm_kit.chain.deployed import facts_table
 from twopm_kit.errors import AttestationError, CallError, DataError
 from twopm_kit.untrusted import load_json
+from twopm_kit.vsies.schema import Schema
 
 __all__ = ["Allocator", "Assignment", "Attestation", "PublicFacts", "Subject", "Validator", "identity_hash"]
 
@@ -37,7 +38,7 @@ _FACTS: Final = b"twopm/vsies/v1/facts"
 _HINT: Final = "ask its issuer for another, made for exactly this upload"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Subject:
     """What an attestation is about: one upload, at one index, on one chain.
 
@@ -64,8 +65,16 @@ class Subject:
     root: bytes
     schema: bytes
 
+    def __post_init__(self) -> None:
+        # in one spelling: addresses are compared
+        for name in ("contract", "contributor"):
+            object.__setattr__(self, name, _address(name, getattr(self, name)))
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return f"<Subject: upload {self.upload_id} at {self.contract}, chain {self.chain_id}>"
+
+
+@dataclass(frozen=True, repr=False)
 class PublicFacts:
     """What a validator says in public: how many rows it saw, and what it checked in them.
 
@@ -92,6 +101,10 @@ class PublicFacts:
                 f"public facts are a number of rows and at most {MAX_CHECKS} checks of 1 to 200 characters",
                 hint="pass rows as an int, and checks as a tuple of short sentences",
             )
+
+    def __repr__(self) -> str:
+        many = f"{self.rows:,} rows, {len(self.checks)} checks"
+        return f"<PublicFacts: {many}, schema 0x{self.schema.hex()[:12]}…>"
 
     def to_json(self) -> str:
         """Return the canonical text: sorted keys, no spaces, ASCII."""
@@ -256,19 +269,26 @@ class Attestation(_Signed):
         AttestationError
             As `Validator.attest`.
         """
+        _check_type("subject", subject, Subject, "index.subject(upload_id)")
         place = subject.chain_id, subject.contract
         assignment = Allocator(allocator, *place).assign(validator.address, subject.schema)
         return Validator(validator, *place).attest(assignment, subject, u_hash=u_hash, facts=facts)
 
-    def verify(self, subject: Subject, *, allocators: Collection[str], validators: Collection[str]) -> str:
+    def verify(
+        self,
+        subject: Subject,
+        *,
+        allocators: "Collection[Account | str]",
+        validators: "Collection[Account | str]",
+    ) -> str:
         """Check both signatures for an upload, as the contract does.
 
         Parameters
         ----------
         subject : Subject
             The upload, as the verifier's own view of the chain knows it: ``index.subject(upload_id)``.
-        allocators, validators : collection of str
-            Addresses that the dataset trusts: ``index.allocators(dataset)``, ``index.validators(dataset)``.
+        allocators, validators : collection of str or Account
+            Who is trusted by the dataset: ``index.allocators(dataset)``, ``index.validators(dataset)``.
 
         Returns
         -------
@@ -281,17 +301,19 @@ class Attestation(_Signed):
             The first thing that is wrong, in the contract's words. Whether the task was counted before is
             for the chain to say.
         """
+        _check_type("subject", subject, Subject, "index.subject(upload_id)")
+        trusted = _addresses("allocators", allocators), _addresses("validators", validators)
         self._require(self.schema == subject.schema, "attestation is for another schema")
         self._require(self.schema != ZERO, "dataset has no schema")
         place = subject.chain_id, subject.contract
         assignment = _assignment(place, self.task_id, self.schema, self.validator_address)
         allocator = _signer(assignment, self.allocator_signature)
-        self._require(allocator in allocators, "allocator is not trusted here")
+        self._require(allocator in trusted[0], "allocator is not trusted here")
         signer = _signer(
             _verdict(subject, self.task_id, self.u_hash, self.public_fields_hash), self.validator_signature
         )
         self._require(signer == self.validator_address, "validator has not signed this")
-        self._require(signer in validators, "validator is not trusted here")
+        self._require(signer in trusted[1], "validator is not trusted here")
         self._require(allocator != signer, "allocator and validator are one")
         self._require(subject.contributor not in (allocator, signer), "contributor attests itself")
         return allocator
@@ -323,6 +345,7 @@ class Allocator:
     """
 
     def __init__(self, account: Account, chain_id: int, contract: str) -> None:
+        _check_type("account", account, Account, "chain.account('name')")
         self.account = account
         self._place = chain_id, contract
 
@@ -361,6 +384,7 @@ class Validator:
     """
 
     def __init__(self, account: Account, chain_id: int, contract: str) -> None:
+        _check_type("account", account, Account, "chain.account('name')")
         self.account = account
         self._place = chain_id, contract
 
@@ -385,6 +409,9 @@ class Validator:
         AttestationError
             The task is another validator's, or task, upload and facts do not belong together.
         """
+        _check_type("assignment", assignment, Assignment, "allocator.assign(validator, schema.hash)")
+        _check_type("subject", subject, Subject, "index.subject(upload_id)")
+        _check_type("facts", facts, PublicFacts, "PublicFacts(rows, schema.hash)")
         mismatch = {
             f"the task is for {assignment.validator_address}, not for {self.account.address}": (
                 assignment.validator_address != self.account.address
@@ -465,7 +492,29 @@ def _signer(message: SignableMessage, signature: bytes) -> str:
 def _check_bytes(name: str, value: Any, size: int) -> None:
     if not isinstance(value, bytes) or len(value) != size:
         found = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
-        raise AttestationError(f"{name} is {found}; expected {size} bytes", hint=f"pass exactly {size} bytes")
+        hint = f"pass exactly {size} bytes"
+        if isinstance(value, Schema):
+            hint = "pass schema.hash"
+        elif isinstance(value, str):
+            hint += "; bytes.fromhex(…) reads hexadecimal digits, without 0x"
+        raise AttestationError(f"{name} is {found}; expected {size} bytes", hint=hint)
+
+
+def _check_type(name: str, value: Any, kind: type, source: str) -> None:
+    if not isinstance(value, kind):
+        raise AttestationError(
+            f"{name} is a {type(value).__name__}; expected {kind.__name__}", hint=f"pass {source}"
+        )
+
+
+def _addresses(name: str, accounts: Any) -> set[str]:
+    """Return addresses with their checksums. A single text is refused: every part of it would be in it."""
+    if isinstance(accounts, str | bytes) or not isinstance(accounts, Iterable):
+        raise AttestationError(
+            f"{name} is a {type(accounts).__name__}; expected a list of addresses",
+            hint=f"pass index.{name}(dataset_id), or a list of accounts",
+        )
+    return {_address(name, account) for account in accounts}
 
 
 def _address(name: str, value: Any) -> str:

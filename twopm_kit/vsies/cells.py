@@ -109,7 +109,8 @@ def read(field: Field, column: "pd.Series[Any]") -> Cells:
     missing = np.asarray(column.isna(), dtype=bool)
     numeric = types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype)
     truth = types.is_bool_dtype(column.dtype)
-    if not numeric or (truth and field.kind != "bool"):
+    # Truth values of Arrow do not count as numeric
+    if not (numeric or truth) or (truth and field.kind != "bool"):
         return _nothing(field, missing)
     found = _plain(column)
     # Decimals count as numeric, and would be rounded

@@ -7,14 +7,18 @@ import numpy as np
 import pandas as pd
 
 from twopm_kit.vsies.cells import Cells, Mask, read
-from twopm_kit.vsies.field import Field
+from twopm_kit.vsies.field import Field, nearest
 from twopm_kit.vsies.report import MAX_LINES, ValidationReport
 from twopm_kit.vsies.rules import Rule
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-__all__ = ["pandera_schema", "run"]
+__all__ = ["MISSING", "STRANGE", "pandera_schema", "renaming", "run"]
+
+#: Rules about whole columns.
+MISSING: Final = "column is missing"
+STRANGE: Final = "column is not in the schema"
 
 _KIND: Final = {"float": "a number", "int": "a whole number", "bool": "true or false", "category": "text"}
 _HELD: Final = {
@@ -113,6 +117,20 @@ def run(
     return _report(name, frame, found, {}, first_row), {}
 
 
+def renaming(report: ValidationReport) -> str:
+    """Return what to do about columns that are missing, or not known; "" when there are none."""
+    missing, strange = (
+        list(report.counts.loc[report.counts["rule"] == rule, "column"]) for rule in (MISSING, STRANGE)
+    )
+    if not missing and not strange:
+        return ""
+    if pairs := {one: near for one in strange[:20] if (near := nearest(one, missing))}:
+        return f"if it is only the name, rename it: frame.rename(columns={pairs})"
+    if missing:
+        return f"add the missing columns: {', '.join(missing[:8])}"
+    return f"leave out what the schema does not know: frame[schema.names], without {', '.join(strange[:8])}"
+
+
 def _breaches(schema: "pa.DataFrameSchema", frame: pd.DataFrame) -> list[tuple[str, str, Any]]:
     """Return (column, rule, rows or words) for each rule that pandera found broken."""
     from pandera.config import ValidationDepth, config_context
@@ -126,9 +144,9 @@ def _breaches(schema: "pa.DataFrameSchema", frame: pd.DataFrame) -> list[tuple[s
         found: list[tuple[str, str, Any]] = []
         for error in caught.schema_errors:
             if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_SCHEMA:
-                found.append((_label(error.failure_cases), "column is not in the schema", "column"))
+                found.append((_label(error.failure_cases), STRANGE, "column"))
             elif error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-                found.append((_label(error.failure_cases), "column is missing", "no column"))
+                found.append((_label(error.failure_cases), MISSING, "no column"))
             else:
                 column = error.column_name or ""
                 rows = np.flatnonzero(~error.check_output.to_numpy(dtype=bool))

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import platformdirs
 
 from twopm_kit.chain import Account, Chain
-from twopm_kit.errors import CiphertextError, ContractReverted, IndexRefused, UnknownContract
+from twopm_kit.errors import CiphertextError, ContractReverted, IndexRefused, SchemaError, UnknownContract
 from twopm_kit.fhe import EncryptedFrame, Evaluator, KeyHolder
-from twopm_kit.vsies.index import DataIndex, UploadEntry
+from twopm_kit.vsies.index import DataIndex, UploadEntry, structure_hash
 from twopm_kit.vsies.prepared import Prepared
 from twopm_kit.vsies.reference import DatasetRef
 from twopm_kit.vsies.schema import Schema
@@ -60,6 +61,11 @@ class DataClient:
         index: DataIndex | str | None = None,
         workdir: str | Path | None = None,
     ) -> None:
+        if not isinstance(chain, Chain) or not isinstance(account, Account):
+            raise IndexRefused(
+                f"chain is a {type(chain).__name__} and account a {type(account).__name__}",
+                hint='pass chain=kit.chain.connect(…) and account=chain.account("…")',
+            )
         self.chain = chain
         self.account = account
         self.store = storage if isinstance(storage, Store) else Store(storage)
@@ -84,7 +90,15 @@ class DataClient:
     # Contributing ---------------------------------------------------------------------------------------
 
     def register(self, schema: Schema) -> int:
-        """Return the dataset of a schema: the oldest that is open, or a new one that this account owns."""
+        """Return the dataset of a schema: the oldest that is open, or a new one that this account owns.
+
+        The owner of a dataset says who attests in it and may withdraw uploads: where the oldest is not of
+        somebody you trust, register with ``client.index`` and pass ``dataset_id=`` to `contribute`.
+        """
+        if not isinstance(schema, Schema):
+            raise SchemaError(
+                f"a {type(schema).__name__} was passed as schema", hint="pass a kit.vsies.Schema"
+            )
         if not self._open_datasets(schema):
             self.index.register(schema, sender=self.account)
         # somebody else may have registered it in the same moment: then all take the older one
@@ -276,7 +290,13 @@ class DataClient:
 
     def _open_datasets(self, schema: Schema) -> list[int]:
         index = self._known_index()
-        return [] if index is None else [one.dataset_id for one in index.datasets(schema) if not one.closed]
+        # anybody can register other fields under a schema's hash: the contract cannot compare the two
+        wanted = structure_hash(schema.field_types)
+        return [
+            one.dataset_id
+            for one in ([] if index is None else index.datasets(schema))
+            if not one.closed and one.structure_hash == wanted
+        ]
 
     # Consuming ------------------------------------------------------------------------------------------
 
@@ -286,14 +306,18 @@ class DataClient:
         return [self._reference(entry) for entry in index.find(schema, **wanted)]
 
     def fetch(
-        self, ref: DatasetRef | int, *, key: KeyHolder | Evaluator | None = None, progress: bool = True
+        self,
+        ref: DatasetRef | UploadEntry | int,
+        *,
+        key: KeyHolder | Evaluator | None = None,
+        progress: bool = True,
     ) -> EncryptedFrame:
         """Fetch a dataset, checked against the chain and its root, as encrypted columns.
 
         Parameters
         ----------
-        ref : DatasetRef or int
-            What `contribute` or `find` returned, or the number of an upload.
+        ref : DatasetRef, UploadEntry or int
+            What `contribute` or `find` returned, an entry of the index, or the number of an upload.
         key : KeyHolder or Evaluator, optional
             For products and rotations; compared with the key that the chain names.
         progress : bool
@@ -319,15 +343,19 @@ class DataClient:
         _demand_structure(enc, entry, index.dataset(entry.dataset_id).field_types)
         return enc
 
-    def download(self, ref: DatasetRef | int, path: str | Path, *, progress: bool = True) -> Path:
+    def download(
+        self, ref: DatasetRef | UploadEntry | int, path: str | Path, *, progress: bool = True
+    ) -> Path:
         """Fetch a dataset to a file, for ``EncryptedFrame.stream``; an interrupted download goes on."""
         return self.store.fetch(_stored(self._located(ref)[1]), Path(path), progress=progress)
 
-    def _located(self, ref: DatasetRef | int) -> tuple[DataIndex, UploadEntry]:
+    def _located(self, ref: DatasetRef | UploadEntry | int) -> tuple[DataIndex, UploadEntry]:
         """Return what the chain says of a reference, and where; refuse one that says something else."""
-        if isinstance(ref, int):
+        if isinstance(ref, UploadEntry):
+            ref = self._reference(ref)
+        if isinstance(ref, int | np.integer) and not isinstance(ref, bool):
             index = self._need_index()
-            entry = index.entry(ref)
+            entry = index.entry(int(ref))
         elif isinstance(ref, DatasetRef):
             index = self._index_of(ref)
             entry = self._entry(index, ref)

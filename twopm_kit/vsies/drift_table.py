@@ -71,7 +71,7 @@ def drift(reference: Standard, frames: Mapping[str, pd.DataFrame] | pd.DataFrame
     if not isinstance(reference, Standard):
         raise SchemaError(
             f"reference is a {type(reference).__name__}; expected a Standard",
-            hint="pass what Standard.fit, or fitting over all nodes, returned",
+            hint="pass fit.standard of what fit_standard returned, or Standard.fit(schema, frame)",
         )
     nodes = {"here": frames} if isinstance(frames, pd.DataFrame) else frames
     if not isinstance(nodes, Mapping) or not nodes:

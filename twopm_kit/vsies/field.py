@@ -1,11 +1,15 @@
 """``Field``: what one column of a dataset may hold, checked when it is written down."""
 
+import difflib
 import math
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
 from typing import Any, Final
+
+import numpy as np
 
 from twopm_kit.errors import SchemaError
 
@@ -19,6 +23,8 @@ __all__ = [
     "check_categories",
     "is_label",
     "is_number",
+    "meant",
+    "nearest",
     "number_text",
 ]
 
@@ -30,6 +36,21 @@ MAX_UNIT: Final = 32
 MAX_DESCRIPTION: Final = 500
 #: Whole numbers up to here are float64 numbers; beyond it float64 skips some.
 EXACT: Final = 2**53
+#: What other libraries call the kinds.
+_ELSEWHERE: Final = {
+    "integer": "int",
+    "int64": "int",
+    "number": "float",
+    "numeric": "float",
+    "double": "float",
+    "float64": "float",
+    "boolean": "bool",
+    "str": "category",
+    "string": "category",
+    "text": "category",
+    "categorical": "category",
+    "object": "category",
+}
 
 
 def number_text(value: float) -> str:
@@ -40,8 +61,42 @@ def number_text(value: float) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a setting is a finite real number (a truth value is not)."""
-    return isinstance(value, Real) and value is not True and value is not False and math.isfinite(value)
+    """Tell whether a setting is a finite real number of float64's range (a truth value is not)."""
+    if not isinstance(value, Real) or value is True or value is False:
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return the known name that a mistyped one looks most like, whatever its case; "" when none does."""
+    folded = {one.casefold(): one for one in reversed(list(known))}
+    near = difflib.get_close_matches(str(name)[:80].strip().casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else ""
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """Return the question that a mistyped name calls for, ``"did you mean 'age'? "``, or ""."""
+    near = nearest(name, known)
+    return f"did you mean {near!r}? " if near else ""
+
+
+def _called(name: Any, longest: int = 80) -> str:
+    """Write what should be a text for a message."""
+    text = isinstance(name, str)
+    return _shown(name, longest) if text else f"a {type(name).__name__} ({str(name)[:40]})"
+
+
+def _shown(value: Any, longest: int = 60) -> str:
+    """Write a setting for a message: plain values as they are, shortened, of others the type."""
+    plain = value is None or isinstance(value, str | int | float)
+    return (
+        repr(value[:longest] if isinstance(value, str) else value)[:80]
+        if plain
+        else f"a {type(value).__name__}"
+    )
 
 
 def is_label(text: Any, longest: int = MAX_NAME) -> bool:
@@ -74,10 +129,9 @@ def check_categories(name: str, categories: tuple[str, ...]) -> None:
         )
     for category in categories:
         if not is_label(category):
-            shown = repr(category[:40]) if isinstance(category, str) else f"a {type(category).__name__}"
             raise SchemaError(
-                f"column {name!r} has the category {shown}; expected 1 to {MAX_NAME} printable characters "
-                "without spaces around them",
+                f"column {name!r} has the category {_called(category, 40)}; expected 1 to {MAX_NAME} "
+                "printable characters without spaces around them",
                 hint="write each category as plain text",
             )
     if len(set(categories)) != len(categories):
@@ -132,24 +186,26 @@ class Field:
 
     def __post_init__(self) -> None:
         if not is_label(self.name):
-            shown = repr(self.name[:80]) if isinstance(self.name, str) else f"a {type(self.name).__name__}"
             raise SchemaError(
-                f"a column is called {shown}; expected 1 to {MAX_NAME} printable characters without spaces "
-                "around them",
+                f"a column is called {_called(self.name)}; expected 1 to {MAX_NAME} printable characters "
+                "without spaces around them",
                 hint="rename the column",
             )
         self._one_of("kind", KINDS)
         self._one_of("standard", STANDARDS)
         self._numbers()
-        if not isinstance(self.nullable, bool):
+        if not isinstance(self.nullable, bool | np.bool_):
             raise self._wrong("nullable", "True or False")
+        object.__setattr__(self, "nullable", bool(self.nullable))
         for key, longest in (("unit", MAX_UNIT), ("description", MAX_DESCRIPTION)):
             text = getattr(self, key)
             if text != "" and not is_label(text, longest):
                 raise self._wrong(key, f"at most {longest} printable characters without spaces around them")
-        if not isinstance(self.categories, tuple | list):
-            raise self._wrong("categories", "a tuple of texts")
-        object.__setattr__(self, "categories", tuple(self.categories))
+        # what frame["town"].unique() gives is an array, of numpy or of pandas
+        listed = self.categories.tolist() if hasattr(self.categories, "tolist") else self.categories
+        if not isinstance(listed, tuple | list):
+            raise self._wrong("categories", "a tuple of texts, in the order that they are to have")
+        object.__setattr__(self, "categories", tuple(listed))
         if self.categories and self.kind != "category":
             raise self._wrong("categories", f'nothing, as the kind is "{self.kind}"')
         check_categories(self.name, self.categories)
@@ -183,8 +239,12 @@ class Field:
         return words.get(self.kind, "any")
 
     def _one_of(self, key: str, known: tuple[str, ...]) -> None:
-        if getattr(self, key) not in known:
-            raise self._wrong(key, "one of: " + ", ".join(known))
+        value = getattr(self, key)
+        if not isinstance(value, str) or value not in known:
+            name = value.__name__ if isinstance(value, type) else str(value)
+            other = _ELSEWHERE.get(name.lower(), "") if key == "kind" else ""
+            question = f"did you mean {other!r}? " if other else meant(name, known)
+            raise self._wrong(key, "one of: " + ", ".join(known), question)
 
     def _numbers(self) -> None:
         """Check low, high, resolution and standard, and keep numbers as floats."""
@@ -214,11 +274,8 @@ class Field:
         if self.standard == "log" and not (self.low is not None and self.low >= 0):
             raise self._wrong("standard", 'another one, or low of at least 0: "log" takes log(1 + value)')
 
-    def _wrong(self, key: str, expected: str) -> SchemaError:
-        value = getattr(self, key)
-        plain = value is None or isinstance(value, str | int | float)
-        shown = repr(value)[:60] if plain else f"a {type(value).__name__}"
+    def _wrong(self, key: str, expected: str, question: str = "") -> SchemaError:
         return SchemaError(
-            f"column {self.name!r} has {key}={shown}; expected {expected}",
-            hint=f"change {key} of the field {self.name!r}",
+            f"column {self.name!r} has {key}={_shown(getattr(self, key))}; expected {expected}",
+            hint=f"{question}change {key} of the field {self.name!r}",
         )

@@ -1,5 +1,6 @@
 """``DataIndex``: where datasets are registered, found, and checked before anything is uploaded."""
 
+import operator
 from base64 import b32decode, b32encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from html import escape
 from threading import Lock
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from eth_hash.auto import keccak
 
@@ -17,6 +19,7 @@ from twopm_kit.chain.abi import address_of
 from twopm_kit.chain.deployed import Deployed, facts_table
 from twopm_kit.errors import ContractReverted, IndexRefused
 from twopm_kit.vsies.attestation import Allocator, Attestation, Subject, Validator
+from twopm_kit.vsies.field import meant
 from twopm_kit.vsies.schema import Schema
 
 __all__ = ["DataIndex", "DatasetEntry", "Role", "UploadEntry", "structure_hash"]
@@ -230,7 +233,7 @@ class DataIndex(Deployed):
         IndexRefused
             It has more fields than the index takes, or a name is too long for it.
         """
-        structure_hash(schema.field_types)
+        structure_hash(_schema(schema).field_types)
         _check_name(schema.name)
         names, kinds = list(schema.field_types), list(schema.field_types.values())
         receipt = self._send("registerDataset", schema.name, names, kinds, schema.hash, sender=sender)
@@ -244,6 +247,7 @@ class DataIndex(Deployed):
         IndexRefused
             There is none of this number.
         """
+        dataset_id = _whole(dataset_id)
         info = self.contract.dataset(dataset_id) if _fits(dataset_id) else None
         if info is None or not info.registered_at:
             raise IndexRefused(
@@ -330,6 +334,7 @@ class DataIndex(Deployed):
             It does not fit; the message names every difference.
         """
         entry = self.dataset(dataset_id)
+        _schema(schema)
         faults = ["it is closed"] if entry.closed else []
         faults += _differences(entry.field_types, schema.field_types)
         if not faults and schema.hash != entry.schema_hash and any(entry.schema_hash):
@@ -401,7 +406,9 @@ class DataIndex(Deployed):
             structure_hash(schema.field_types),
             entry.schema_hash,
             standard_hash,
-            _digits(key_fingerprint, 16, "the key fingerprint"),
+            _digits(
+                key_fingerprint, 16, "the key fingerprint has to be", key_fingerprint, "holder.fingerprint"
+            ),
             previous,
             sender=sender,
         )
@@ -415,6 +422,7 @@ class DataIndex(Deployed):
         IndexRefused
             There is none of this number.
         """
+        upload_id = _whole(upload_id)
         info = self.contract.upload(upload_id) if _fits(upload_id) else None
         if info is None or not info.dataset_id:
             raise IndexRefused(
@@ -450,6 +458,8 @@ class DataIndex(Deployed):
 
         The chain keeps the hash of the reason, not its words.
         """
+        if not isinstance(reason, str):
+            raise IndexRefused(f"reason is a {type(reason).__name__}", hint="pass a short sentence")
         digest = bytes(keccak(reason.encode())) if reason else ZERO
         return self._send("deprecate", upload_id, digest, sender=sender)
 
@@ -473,11 +483,11 @@ class DataIndex(Deployed):
 
     def validators(self, dataset_id: int) -> list[str]:
         """Return the accounts whose verdicts a dataset trusts."""
-        return self._log.read().trusted(dataset_id, Role.VALIDATOR)
+        return self._log.read().trusted(_demanded(dataset_id, "dataset_id"), Role.VALIDATOR)
 
     def allocators(self, dataset_id: int) -> list[str]:
         """Return the accounts whose assignments a dataset trusts."""
-        return self._log.read().trusted(dataset_id, Role.ALLOCATOR)
+        return self._log.read().trusted(_demanded(dataset_id, "dataset_id"), Role.ALLOCATOR)
 
     def allocator(self, account: Account) -> Allocator:
         """Return an allocator that signs for this index."""
@@ -493,7 +503,7 @@ class DataIndex(Deployed):
         return Subject(
             self.chain.chain_id,
             self.address,
-            upload_id,
+            found.upload_id,
             found.contributor,
             _root(found.root),
             found.schema_hash,
@@ -507,6 +517,11 @@ class DataIndex(Deployed):
         ContractReverted
             It is forged, of somebody who is not trusted, of something else, or was counted before.
         """
+        if not isinstance(attestation, Attestation):
+            raise IndexRefused(
+                f"attestation is a {type(attestation).__name__}; expected an Attestation",
+                hint="read it with Attestation.from_json, and pass the number of the upload before it",
+            )
         a = attestation
         return self._send(
             "attest",
@@ -533,6 +548,7 @@ class DataIndex(Deployed):
         contributor: "Account | str | None" = None,
         deprecated: bool = False,
         superseded: bool = False,
+        owner: "Account | str | None" = None,
     ) -> list[UploadEntry]:
         """Search the uploads, oldest first. Each call reads only the blocks that are new since the last.
 
@@ -547,12 +563,29 @@ class DataIndex(Deployed):
         max_size : int, optional
             Only uploads of at most so many bytes.
         attested : bool, optional
-            True: only uploads with an attestation; False: only those without.
+            True: only uploads with an attestation; False: only those without. An attestation is worth what
+            the dataset's owner is, and anybody may own a dataset with validators of his own: pass `owner`.
         contributor : Account or address, optional
             Only uploads of this account.
         deprecated, superseded : bool
             Whether uploads that were withdrawn, or have a newer version, are found too.
+        owner : Account or address, optional
+            Only uploads to datasets of this account, whose choice of validators and allocators one trusts.
+
+        Raises
+        ------
+        IndexRefused
+            A condition is not of its type: it would find nothing, or everything.
         """
+        for name, number in (("min_rows", min_rows), ("max_size", 0 if max_size is None else max_size)):
+            _demanded(number, name)
+        for name, said in (("deprecated", deprecated), ("superseded", superseded), ("attested", attested)):
+            if not isinstance(said, bool) and (said is not None or name != "attested"):
+                raise IndexRefused(f"{name} is {str(said)[:40]!r}", hint="pass True or False")
+        if field is not None and not isinstance(field, str):
+            raise IndexRefused(
+                f"field is a {type(field).__name__}; expected the name of one field", hint='pass field="age"'
+            )
         wanted = None if schema is None else _schema_hash(schema)
         account = None if contributor is None else address_of(contributor, "contributor")
         found = [
@@ -566,6 +599,11 @@ class DataIndex(Deployed):
             and (deprecated or not entry.deprecated)
             and (superseded or not entry.superseded_by)
         ]
+        if owner is not None:
+            trusted = address_of(owner, "owner")
+            numbers = {entry.dataset_id for entry in found}
+            owned = {n for n in numbers if str(self.contract.dataset(n).owner) == trusted}
+            found = [entry for entry in found if entry.dataset_id in owned]
         if field is None:
             return found
         has = {number: self._has_field(number, field) for number in {entry.dataset_id for entry in found}}
@@ -573,7 +611,7 @@ class DataIndex(Deployed):
 
     def table(self, entries: "Iterable[UploadEntry] | None" = None) -> pd.DataFrame:
         """Return one row an upload: of what `find` returned, or of everything that is current."""
-        listed = list(self.find() if entries is None else entries)
+        listed = self.find() if entries is None else _entries(entries)
         names = [item.name for item in fields(UploadEntry) if item.name != "upload_id"]
         rows = [[_readable(getattr(entry, name)) for name in names] for entry in listed]
         index = pd.Index([entry.upload_id for entry in listed], name="upload", dtype="int64")
@@ -724,6 +762,11 @@ _HINTS: Final = {
     "allocator and validator are one": "let two parties sign",
     "contributor attests itself": "ask parties who did not contribute the data",
     "task was counted before": "ask the allocator for a new task",
+    "ownership was not offered to you": "ask the owner for index.offer(number, account, sender=owner)",
+    "only contributor or owner deprecates": "send it as index.entry(number).contributor",
+    "role was granted before": "nothing is left to do: index.has_role(...) is true",
+    "rows out of range": "pass how many rows the data has, from 1",
+    "size out of range": "pass stored.size, the bytes in storage",
 }
 
 
@@ -738,6 +781,8 @@ def _explained() -> Iterator[None]:
 
 
 def _differences(registered: Mapping[str, str], planned: Mapping[str, str]) -> list[str]:
+    # anybody registers names: signs that steer a terminal are shown, not sent to it
+    registered = {name if name.isprintable() else repr(name): kind for name, kind in registered.items()}
     faults = []
     if missing := [name for name in registered if name not in planned]:
         faults.append(f"missing: {', '.join(missing)}")
@@ -758,8 +803,40 @@ def _schema_hash(schema: "Schema | bytes") -> bytes:
     if not isinstance(found, bytes) or len(found) != 32:
         raise IndexRefused(
             f"a {type(schema).__name__} was passed as a schema; expected a Schema or its hash of 32 bytes",
-            hint="pass schema, or schema.hash",
+            hint="pass schema, or schema.hash; names may be anybody's: choose from index.datasets() by them",
         )
+    return found
+
+
+def _schema(schema: Any) -> Schema:
+    if not isinstance(schema, Schema):
+        raise IndexRefused(
+            f"a {type(schema).__name__} was passed as schema; expected a Schema",
+            hint="pass the schema that the data was validated with; Schema.from_json reads one from text",
+        )
+    return schema
+
+
+def _entries(entries: Any) -> list[UploadEntry]:
+    listed = list(entries) if isinstance(entries, Iterable) else [entries]
+    if strange := [one for one in listed if not isinstance(one, UploadEntry)]:
+        raise IndexRefused(
+            f"a {type(strange[0]).__name__} was passed; expected entries of uploads",
+            hint="pass what index.find(...) returned, or [index.entry(number)]",
+        )
+    return listed
+
+
+def _whole(number: Any) -> Any:
+    """Return numpy's whole numbers as Python's, and everything else as it is."""
+    return operator.index(number) if isinstance(number, np.integer) else number
+
+
+def _demanded(number: Any, name: str) -> int:
+    """Return a whole number from 0, numpy's too, or refuse it."""
+    found = _whole(number)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise IndexRefused(f"{name} is {str(number)[:40]!r}", hint="pass a whole number from 0")
     return found
 
 
@@ -779,22 +856,22 @@ def _role(role: "Role | str") -> int:
     names = {str(one): one for one in Role}
     found = names.get(role) if isinstance(role, str) else role
     if found not in tuple(Role):
-        raise IndexRefused(f"{role!r} is no role; expected {' or '.join(names)}", hint="pass one of them")
+        raise IndexRefused(
+            f"{str(role)[:60]!r} is no role; expected {' or '.join(names)}",
+            hint=f"{meant(role, names)}pass one of them, after the account",
+        )
     return int(found)
 
 
 def _root(root: Any) -> bytes:
-    return _digits(root[2:] if isinstance(root, str) and root[:2] == "0x" else None, 32, "a storage root, 0x")
+    digits = root[2:] if isinstance(root, str) and root[:2] == "0x" else None
+    return _digits(digits, 32, "a storage root has to be 0x and", root, "stored.root, as the store gave it")
 
 
-def _digits(text: Any, size: int, what: str) -> bytes:
+def _digits(text: Any, size: int, what: str, passed: Any, instead: str) -> bytes:
     if not isinstance(text, str) or len(text) != 2 * size or not set(text) <= set("0123456789abcdefABCDEF"):
-        raise IndexRefused(
-            f"{what} has to be followed by {2 * size} hexadecimal digits"
-            if what.endswith("0x")
-            else f"{what} has to be {2 * size} hexadecimal digits",
-            hint="pass it as the store or the key gives it",
-        )
+        found = repr(passed[:80]) if isinstance(passed, str) else f"a {type(passed).__name__}"
+        raise IndexRefused(f"{what} {2 * size} hexadecimal digits, not {found}", hint=f"pass {instead}")
     return bytes.fromhex(text)
 
 

@@ -33,7 +33,12 @@ def draft(frame: pd.DataFrame) -> list[Field]:
         what = "a frame without rows" if isinstance(frame, pd.DataFrame) else f"a {type(frame).__name__}"
         raise SchemaError(
             f"{what} was passed; expected a DataFrame of at least one row",
-            hint="pass the table to draft from",
+            hint="pass the table to draft from: kit.vsies.read(path) makes one of a file",
+        )
+    if frame.shape[1] == 0:
+        raise SchemaError(
+            "a frame without columns was passed; expected one column or more",
+            hint="turn its index into columns: frame.reset_index()",
         )
     return [_field(label, frame.iloc[:, place]) for place, label in enumerate(frame.columns)]
 
@@ -43,7 +48,7 @@ def _field(label: Any, column: "pd.Series[Any]") -> Field:
         shown = repr(label[:80]) if isinstance(label, str) else repr(label)[:80]
         raise SchemaError(
             f"a column is called {shown}; expected 1 to 64 printable characters without spaces around them",
-            hint='rename it first: frame.rename(columns={"old": "new"})',
+            hint=_rename(label),
         )
     missing = np.asarray(column.isna(), dtype=bool)
     if missing.all():
@@ -59,10 +64,26 @@ def _field(label: Any, column: "pd.Series[Any]") -> Field:
             if kind == "bool":
                 return Field(label, "bool", nullable=nullable)
             return _number(label, kind, values, nullable)
+    if types.is_float_dtype(column.dtype):
+        raise SchemaError(
+            f"column {label!r} ({column.dtype}) holds infinities, or numbers beyond float64",
+            hint="write them as missing: frame.replace([np.inf, -np.inf], np.nan)",
+        )
+    dated = types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype)
     raise SchemaError(
         f"column {label!r} ({column.dtype}) is of no kind: neither numbers, nor truth values, nor text alone",
-        hint="convert it to one of them, or drop it; infinities must be removed, dates become numbers first",
+        hint="make numbers of times, such as the days since a date: (column - start).dt.days"
+        if dated
+        else "convert it to one of them, or drop it; dates become numbers first",
     )
+
+
+def _rename(label: Any) -> str:
+    if isinstance(label, str) and is_label(label.strip()):
+        return "take the spaces away: frame.rename(columns=str.strip)"
+    if isinstance(label, int):
+        return 'give columns names: frame.rename(columns="x{}".format)'
+    return 'rename it first: frame.rename(columns={"old": "new"})'
 
 
 def _kinds(column: "pd.Series[Any]") -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from twopm_kit.errors import SchemaError
+
 __all__ = ["MAX_LINES", "ValidationReport", "html_table"]
 
 #: Longest failure table; more breaches than these are counted.
@@ -56,6 +58,11 @@ class ValidationReport:
     rows: int
     failures: pd.DataFrame
     counts: pd.DataFrame
+
+    def __bool__(self) -> bool:
+        raise SchemaError(
+            "a report as such is neither true nor false", hint="ask for report.ok, or report.breaches"
+        )
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ entry's hash says nothing about the row: equal rows have unequal entries, and a 
 data of which no row may be seen there are the zero-knowledge proofs of `twopm_kit.vsies.proofs`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -81,6 +81,12 @@ class RowLayout:
     """
 
     def __init__(self, schema: "Schema") -> None:
+        passed: Any = schema
+        if isinstance(passed, pd.DataFrame) or not hasattr(passed, "fields"):
+            raise SchemaError(
+                f"a {type(schema).__name__} was passed as schema; expected a Schema",
+                hint="pass the schema first, then what schema.validate(frame) returned",
+            )
         self.fields: tuple[Field, ...] = schema.fields
         if not 1 <= len(self.fields) <= MAX_FIELDS:
             raise SchemaError(
@@ -94,7 +100,7 @@ class RowLayout:
 
     def n_entries(self, n_rows: int) -> int:
         """Return how many entries so many rows have in storage, padding included."""
-        return int(padded_entries(n_rows * self.row_entries * ENTRY_BYTES))
+        return int(padded_entries(_count(n_rows) * self.row_entries * ENTRY_BYTES))
 
     def numbers(self, frame: pd.DataFrame) -> NDArray[np.int64]:
         """Write a table as numbers. Ranges are not looked at: that is what a check is for.
@@ -114,6 +120,11 @@ class RowLayout:
         SchemaError
             A column is missing, or a value cannot be written.
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise SchemaError(
+                f"a {type(frame).__name__} was passed; expected a pandas DataFrame",
+                hint="pass what schema.validate(frame) returned, or a list of such frames",
+            )
         out = np.empty((len(frame), len(self.fields)), np.int64)
         for i, field in enumerate(self.fields):
             if field.name not in frame.columns:
@@ -124,7 +135,14 @@ class RowLayout:
         return out
 
     def values(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """Read one row's numbers back: float, int, bool or str; None where a value is missing."""
+        """Read one row's numbers back: float, int, bool or str; None where a value is missing.
+
+        Raises
+        ------
+        DataError
+            They are not one whole number for each field.
+        """
+        self._demand_row(numbers)
         return {
             field.name: _read(field, int(number)) for field, number in zip(self.fields, numbers, strict=True)
         }
@@ -137,6 +155,7 @@ class RowLayout:
         ProofRefused
             The first value that is out of its range, by field.
         """
+        self._demand_row(numbers)
         for field, number, (low, high, nullable) in zip(self.fields, numbers, self.ranges, strict=True):
             if number == MISSING:
                 wrong = "" if nullable else "value is missing"
@@ -153,6 +172,14 @@ class RowLayout:
                     f"row {row}, field {field.name!r}: {wrong} (in units of the resolution)",
                     hint="refuse the table, or correct it with schema.validate and commit again",
                 )
+
+    def _demand_row(self, numbers: Any) -> None:
+        fit = hasattr(numbers, "__len__") and len(numbers) == len(self.fields)
+        if not fit or not all(isinstance(number, int | np.integer) for number in numbers):
+            raise DataError(
+                f"a row is {len(self.fields)} whole numbers, one for each field",
+                hint="pass a row of what layout.numbers(frame) returned",
+            )
 
     def __repr__(self) -> str:
         return f"<RowLayout: {len(self.fields)} fields, {self.row_entries * ENTRY_BYTES} bytes a row>"
@@ -198,6 +225,13 @@ class RowOpening:
         ProofRefused
             The row is not there, or a value is out of its range.
         """
+        if not isinstance(layout, RowLayout) or not isinstance(root, bytes) or len(root) != 32:
+            raise DataError(
+                f"a {type(layout).__name__} and a {type(root).__name__} were passed; expected a RowLayout "
+                "and a root of 32 bytes",
+                hint="pass RowLayout(schema), and the root as bytes: bytes.fromhex(text[2:]) reads 0x…",
+            )
+        n_rows = _count(n_rows)
         if not 0 <= self.row < n_rows <= MAX_ROW_ENTRIES // layout.row_entries:
             raise ProofRefused(
                 f"row {self.row} of {n_rows:,} rows", hint="refuse it: rows count from 0 to the last"
@@ -281,6 +315,11 @@ class RowCommitment(KeptSecret):
                 hint="make one with os.urandom(32) and keep it",
             )
         self.layout = RowLayout(schema)
+        if isinstance(frame, str | bytes | Mapping | pd.Series) or not isinstance(frame, Iterable):
+            raise SchemaError(
+                f"a {type(frame).__name__} was passed; expected a pandas DataFrame",
+                hint="pass what schema.validate(frame) returned, or a list of such frames",
+            )
         pieces = [frame] if isinstance(frame, pd.DataFrame) else frame
         parts = [self.layout.numbers(piece) for piece in pieces]
         numbers = np.concatenate(parts) if parts else np.empty((0, len(self.layout.fields)), np.int64)
@@ -319,6 +358,15 @@ class RowCommitment(KeptSecret):
 
     def __repr__(self) -> str:
         return f"<RowCommitment 0x{self.root.hex()}: {self.n_rows:,} rows, {len(self.layout.fields)} fields>"
+
+
+def _count(n_rows: Any) -> int:
+    """Return a number of rows, numpy's too, or refuse it."""
+    if not isinstance(n_rows, int | np.integer) or isinstance(n_rows, bool):
+        raise DataError(
+            f"the number of rows is a {type(n_rows).__name__}", hint="pass a whole number: commitment.n_rows"
+        )
+    return int(n_rows)
 
 
 def _salted(numbers: NDArray[np.int64], layout: RowLayout, secret: bytes) -> bytes:

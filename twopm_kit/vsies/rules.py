@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from twopm_kit.errors import SchemaError
 from twopm_kit.vsies.cells import Cells, Mask
-from twopm_kit.vsies.field import EXACT, Field, is_label
+from twopm_kit.vsies.field import EXACT, Field, is_label, meant
 
 __all__ = ["MAX_RULE", "MAX_RULES", "Rule"]
 
@@ -214,7 +214,10 @@ class _Checker:
 
     def _name(self, node: ast.expr, name: str) -> str:
         if name not in self.fields:
-            raise self.refuse(node, f"the schema has no column {name!r}")
+            raise SchemaError(
+                self.refuse(node, f"the schema has no column {name!r}").message,
+                hint=f"{meant(name, self.fields)}use one of: {', '.join(list(self.fields)[:20])}",
+            )
         self.names.append(name)
         return _KINDS[self.fields[name].kind]
 

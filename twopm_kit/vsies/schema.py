@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 import pandas as pd
 from eth_hash.auto import keccak
@@ -10,7 +10,7 @@ from eth_hash.auto import keccak
 from twopm_kit.errors import SchemaError
 from twopm_kit.vsies import checks
 from twopm_kit.vsies.canonical import dumps, loads
-from twopm_kit.vsies.field import Field, is_label, number_text
+from twopm_kit.vsies.field import Field, is_label, meant, number_text
 from twopm_kit.vsies.report import ValidationReport, html_table
 from twopm_kit.vsies.rules import MAX_RULES, Rule
 
@@ -61,15 +61,10 @@ class Schema:
             raise SchemaError(
                 f"the schema is called {shown}; expected 1 to 64 printable characters without spaces around "
                 "them",
-                hint="give the schema a short name",
+                hint='give the schema a short name first: Schema("patients", [Field(…), …])',
             )
         self._name = name
-        self._fields = tuple(fields)
-        if not 0 < len(self._fields) <= MAX_FIELDS or not all(isinstance(f, Field) for f in self._fields):
-            raise SchemaError(
-                f"the schema has {len(self._fields)} fields; expected 1 to {MAX_FIELDS}, all of class Field",
-                hint='pass [Field("age", "int", low=0, high=120), …]',
-            )
+        self._fields = _fields(fields)
         self._by_name = {field.name: field for field in self._fields}
         if len(self._by_name) < len(self._fields):
             names = [field.name for field in self._fields]
@@ -154,15 +149,15 @@ class Schema:
         }
 
     def __getitem__(self, name: str) -> Field:
-        if name not in self._by_name:
+        if name not in self:
             raise SchemaError(
                 f"the schema {self._name!r} has no column {str(name)[:80]!r}",
-                hint=f"use one of: {', '.join(self.names[:20])}",
+                hint=f"{meant(name, self.names)}use one of: {', '.join(self.names[:20])}",
             )
         return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return isinstance(name, str) and name in self._by_name
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self._fields)
@@ -191,13 +186,25 @@ class Schema:
         unknown = sorted(set(changes) - _FIELD_KEYS)
         if unknown:
             raise SchemaError(
-                f"a field has no {unknown[0]!r}", hint=f"change one of: {', '.join(sorted(_FIELD_KEYS))}"
+                f"a field has no {unknown[0]!r}",
+                hint=f"{meant(unknown[0], _FIELD_KEYS)}change one of: {', '.join(sorted(_FIELD_KEYS))}",
             )
         changed = replace(field, **changes)
         return Schema(self._name, [changed if f is field else f for f in self._fields], self.rules)
 
     def with_rules(self, *rules: str) -> "Schema":
-        """Return a copy that has these rules instead of its own."""
+        """Return a copy that has these rules instead of its own.
+
+        Raises
+        ------
+        SchemaError
+            A rule is no text, or cannot be read.
+        """
+        if strange := [rule for rule in rules if not isinstance(rule, str)]:
+            raise SchemaError(
+                f"a {type(strange[0]).__name__} was passed; expected rules, each a text of its own",
+                hint='pass them one by one: schema.with_rules("a > 0", "b >= a"), or *rules for a list',
+            )
         return Schema(self._name, self._fields, rules)
 
     def report(self, frame: pd.DataFrame, *, first_row: int = 0) -> ValidationReport:
@@ -244,11 +251,17 @@ class Schema:
             column, rule, many = report.counts.iloc[0]
             others = len(report.counts) - 1
             where = f"column {column!r}" if column else "the table"
+            broken = (
+                rule.removeprefix("column ")
+                if rule in (checks.MISSING, checks.STRANGE)
+                else f"breaks the rule “{rule}” {many:,} time{'s' if many != 1 else ''}"
+            )
             more = f", and {others} more rule{'s are' if others > 1 else ' is'} broken" if others else ""
             raise SchemaError(
-                f"{len(frame):,} rows do not fit schema {self._name!r}: {where} breaks the rule "
-                f"“{rule}” {many:,} time{'s' if many != 1 else ''}{more}",
-                hint="look at .failures of this error, or at schema.report(frame), and correct those rows",
+                f"this table of {len(frame):,} rows does not fit schema {self._name!r}: "
+                f"{where} {broken}{more}",
+                hint=checks.renaming(report)
+                or "look at .failures of this error, or at schema.report(frame), and correct those rows",
                 failures=report.failures,
             )
         return pd.DataFrame({name: cells[name].series(frame.index) for name in self.names})
@@ -293,7 +306,12 @@ class Schema:
                 f"a {type(frame).__name__} was passed; expected a pandas DataFrame",
                 hint="pass a DataFrame with one column for each field: kit.vsies.read(path) makes one",
             )
-        return checks.run(self._name, self._fields, self._rules, frame, first_row)
+        if not isinstance(first_row, SupportsIndex) or isinstance(first_row, bool) or first_row < 0:
+            raise SchemaError(
+                f"first_row is {str(first_row)[:40]!r}; expected a whole number from 0",
+                hint="pass how many rows of the table come before this frame",
+            )
+        return checks.run(self._name, self._fields, self._rules, frame, int(first_row))
 
     def _lines(self) -> list[tuple[str, ...]]:
         return [
@@ -325,3 +343,20 @@ class Schema:
             self._lines(),
             " · ".join(f"rule: {rule}" for rule in self.rules),
         )
+
+
+def _fields(fields: Any) -> tuple[Field, ...]:
+    """Return the fields of a schema, or say which of them is none."""
+    hint = 'pass [Field("age", "int", low=0, high=120), …]'
+    if isinstance(fields, Field | str) or not isinstance(fields, Iterable):
+        raise SchemaError(f"fields is a {type(fields).__name__}; expected a list of fields", hint=hint)
+    found = tuple(fields)
+    for place, field in enumerate(found, 1):
+        if not isinstance(field, Field):
+            raise SchemaError(
+                f"field {place} of {len(found)} is a {type(field).__name__}; expected all of class Field",
+                hint=hint,
+            )
+    if not 0 < len(found) <= MAX_FIELDS:
+        raise SchemaError(f"the schema has {len(found)} fields; expected 1 to {MAX_FIELDS}", hint=hint)
+    return found

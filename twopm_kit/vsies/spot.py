@@ -10,14 +10,18 @@ probability (1 - f)^k. `detects` and `rows_needed` reckon with that, and with re
 """
 
 import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 
 from twopm_kit.chain import Account, Receipt
+from twopm_kit.chain.abi import address_of
 from twopm_kit.chain.deployed import Deployed, facts_table
-from twopm_kit.errors import DataError, ProofRefused
+from twopm_kit.errors import ContractReverted, DataError, ProofRefused
+from twopm_kit.vsies.field import is_number
 from twopm_kit.vsies.rows import RowCommitment, RowLayout, RowOpening
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ __all__ = ["CheckState", "RowCheck", "SpotCheck", "detects", "rows_needed"]
 
 # Of one call that opens rows: below the contract's own limits, and below 120 KB of call data.
 _CALL_ENTRIES: Final = 256
+#: One row of the largest table.
+_SMALLEST_SHARE: Final = 2.0**-32
 _CALL_NODES: Final = 3072
 _CALL_BYTES: Final = 96 * 1024
 
@@ -122,6 +128,19 @@ class SpotCheck(Deployed):
     #: Blocks after that one in which the draw can be kept; later the rows must be committed to again.
     REACH: Final = 256
 
+    def send(
+        self, method: str, *arguments: Any, sender: Account, value: int = 0, blobs: Sequence[bytes] = ()
+    ) -> Receipt:
+        """Send one transaction, with coins in wei and blobs (EIP-4844) if there are any.
+
+        Raises
+        ------
+        ContractReverted
+            The contract refuses; its ``reason`` says why, and nothing has changed.
+        """
+        with _explained():
+            return super().send(method, *arguments, sender=sender, value=value, blobs=blobs)
+
     # The contributor's side -----------------------------------------------------------------------------
 
     def commit(self, subject: int, commitment: RowCommitment, rows: int = 64, *, sender: Account) -> RowCheck:
@@ -146,7 +165,7 @@ class SpotCheck(Deployed):
         ContractReverted
             The contract refuses the terms; the reason says which.
         """
-        layout = commitment.layout
+        layout = _held(commitment).layout
         receipt = self.send(
             "commit",
             subject,
@@ -197,7 +216,9 @@ class SpotCheck(Deployed):
         ContractReverted
             The contract refuses: the block is not there yet, or the sender is not the contributor.
         """
-        check, layout = self.check(check_id), commitment.layout
+        layout = _held(commitment).layout
+        check = self.check(check_id)
+        check_id = check.check_id
         if (check.root, check.n_rows, check.ranges_hash, check.schema_hash) != (
             commitment.root,
             commitment.n_rows,
@@ -239,13 +260,14 @@ class SpotCheck(Deployed):
         DataError
             The contract has no such check.
         """
-        known = isinstance(check_id, int) and not isinstance(check_id, bool) and 0 < check_id < 1 << 256
-        info = self.contract.check_info(check_id) if known else None
+        known = _whole(check_id) and 0 < check_id < 1 << 256
+        info = self.contract.check_info(operator.index(check_id)) if known else None
         if info is None or info.state == CheckState.NONE:
             raise DataError(
                 f"the contract at {self.address} has no check {check_id!r}",
-                hint="pass the number of what commit(...) returned",
+                hint="pass the number of what commit(...) returned: check.check_id",
             )
+        check_id = operator.index(check_id)
         terms = info.terms
         return RowCheck(
             check_id,
@@ -270,12 +292,12 @@ class SpotCheck(Deployed):
         ContractReverted
             There is no such check, or nothing is drawn yet.
         """
-        return [int(row) for row in self.contract.drawn_rows(check_id)]
+        with _explained():
+            return [int(row) for row in self.contract.drawn_rows(check_id)]
 
     def attempts(self, contributor: "Account | str", subject: int) -> int:
         """Return how often an account has committed to rows of a subject."""
-        address = contributor.address if isinstance(contributor, Account) else contributor
-        return int(self.contract.attempts(address, subject))
+        return int(self.contract.attempts(address_of(contributor, "contributor"), subject))
 
     def demand(
         self,
@@ -284,8 +306,8 @@ class SpotCheck(Deployed):
         *,
         contributor: "Account | str",
         subject: int,
+        n_rows: int,
         root: bytes | None = None,
-        n_rows: int | None = None,
         share: float = 0.1,
         confidence: float = 0.95,
     ) -> RowCheck:
@@ -301,10 +323,10 @@ class SpotCheck(Deployed):
             Who should have committed.
         subject : int
             What the rows should belong to.
+        n_rows : int
+            How many rows are expected, such as those that the index states: rows beyond are never drawn.
         root : bytes, optional
             The root that is expected, where it is known.
-        n_rows : int, optional
-            How many rows are expected, such as those that the index states: rows beyond are never drawn.
         share, confidence : float
             A table with so large a share of rows out of range must have been found with at least so high a
             probability, all attempts counted.
@@ -317,7 +339,13 @@ class SpotCheck(Deployed):
             The schema's fields cannot be checked in this way.
         """
         check, layout = self.check(check_id), RowLayout(schema)
-        address = contributor.address if isinstance(contributor, Account) else contributor
+        check_id, address = check.check_id, address_of(contributor, "contributor")
+        if root is not None and (not isinstance(root, bytes) or len(root) != 32):
+            raise DataError(
+                f"root is a {type(root).__name__}; expected 32 bytes",
+                hint="pass commitment.root: bytes.fromhex(text[2:]) reads 0x…",
+            )
+        _share("confidence", confidence)
         found = check.detects(share)
         chance = f"{check.draws} rows in attempt {check.attempt} find a share of {share:g} in {found:.1%}"
         faults = {
@@ -326,8 +354,8 @@ class SpotCheck(Deployed):
             f"its subject is {check.subject}": check.subject != subject,
             "it is about another schema": check.schema_hash != layout.schema_hash,
             "it looks at other ranges": check.ranges_hash != layout.ranges_hash,
-            "it is to another root": root is not None and check.root != bytes(root),
-            f"it is to {check.n_rows:,} rows": n_rows is not None and check.n_rows != n_rows,
+            "it is to another root": root is not None and check.root != root,
+            f"it is to {check.n_rows:,} rows": check.n_rows != n_rows,
             f"{chance} of cases only": found < confidence,
         }
         wrong = [fault for fault, holds in faults.items() if holds]
@@ -359,10 +387,8 @@ def detects(share: float, rows: int, attempts: int = 1) -> float:
     DataError
         A number is out of its range.
     """
-    _positive("rows", rows)
-    _positive("attempts", attempts)
-    if not 0 < share <= 1:
-        raise DataError(f"a share of {share!r} was passed", hint="pass a number above 0 and at most 1")
+    rows, attempts = _positive("rows", rows), _positive("attempts", attempts)
+    share = _share("share", share)
     found = 1.0 if share == 1 else -math.expm1(rows * math.log1p(-share))
     return float(found**attempts)
 
@@ -373,7 +399,7 @@ def rows_needed(share: float, confidence: float, attempts: int = 1) -> int:
     Parameters
     ----------
     share : float
-        Share of the rows that are out of range, above 0 and at most 1.
+        Share of the rows that are out of range, at most 1; at least 2^-32, one row of the largest table.
     confidence : float
         How likely it must be found out, above 0 and below 1.
     attempts : int
@@ -384,22 +410,72 @@ def rows_needed(share: float, confidence: float, attempts: int = 1) -> int:
     DataError
         A number is out of its range.
     """
-    if not 0 < confidence < 1:
-        raise DataError(f"a confidence of {confidence!r} was passed", hint="pass a number between 0 and 1")
-    if detects(share, 1, attempts) >= confidence:
-        return 1
-    # each attempt may be missed with probability 1 - confidence^(1/attempts)
-    rows = math.ceil(math.log(-math.expm1(math.log(confidence) / attempts)) / math.log1p(-share))
-    while detects(share, rows, attempts) < confidence:  # the logarithms are rounded
-        rows += 1
-    while rows > 1 and detects(share, rows - 1, attempts) >= confidence:
-        rows -= 1
-    return rows
+    share, confidence = _share("share", share), _share("confidence", confidence)
+    if confidence == 1:
+        raise DataError("a confidence of 1 was passed", hint="pass a number between 0 and 1, such as 0.95")
+    if share < _SMALLEST_SHARE:
+        raise DataError(
+            f"a share of {share} was passed", hint="pass at least 2**-32: no table has more rows than that"
+        )
+    enough = 1
+    while detects(share, enough, attempts) < confidence:
+        enough *= 2
+    few = enough // 2
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if detects(share, middle, attempts) >= confidence else (middle, enough)
+    return enough
 
 
-def _positive(name: str, number: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise DataError(f"{name}={number!r} was passed", hint="pass a whole number from 1")
+def _whole(number: Any) -> bool:
+    return isinstance(number, SupportsIndex) and not isinstance(number, bool)
+
+
+def _positive(name: str, number: Any) -> int:
+    """Return a whole number, numpy's too, from 1."""
+    if not _whole(number) or not 1 <= operator.index(number) < 1 << 64:
+        raise DataError(f"{name}={str(number)[:40]} was passed", hint="pass a whole number from 1")
+    return operator.index(number)
+
+
+def _share(name: str, number: Any) -> float:
+    """Return a number above 0 and at most 1."""
+    if not is_number(number) or not 0 < number <= 1:
+        percent = is_number(number) and 1 < number <= 100
+        raise DataError(
+            f"a {name} of {str(number)[:40]} was passed",
+            hint=f"pass a number above 0 and at most 1{f', such as {number / 100:g}' if percent else ''}",
+        )
+    return float(number)
+
+
+def _held(commitment: Any) -> RowCommitment:
+    if not isinstance(commitment, RowCommitment):
+        raise DataError(
+            f"commitment is a {type(commitment).__name__}; expected a RowCommitment",
+            hint="pass RowCommitment(schema, schema.validate(frame), secret) after the number",
+        )
+    return commitment
+
+
+# What to do about a refusal of the contract.
+_HINTS: Final = {
+    "number of draws out of range": "pass rows= from 1 to 1024",
+    "the block that draws is not there yet": "wait until block check.decided_by is there; a local chain goes "
+    "there with chain.mine(SpotCheck.DELAY + 1)",
+    "not drawn yet": "wait until block check.decided_by is there, then call open or draw",
+    "only the contributor opens": "send it as check.contributor",
+}
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do about a refusal of the contract."""
+    try:
+        yield
+    except ContractReverted as refused:
+        hint = _HINTS.get(refused.reason, refused.hint)
+        raise ContractReverted(refused.message, reason=refused.reason, hint=hint) from refused
 
 
 def _batches(openings: list[RowOpening]) -> Iterator[list[RowOpening]]:

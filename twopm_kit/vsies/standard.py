@@ -11,7 +11,7 @@ from eth_hash.auto import keccak
 
 from twopm_kit.errors import SchemaError
 from twopm_kit.vsies.canonical import dumps, loads
-from twopm_kit.vsies.field import Field
+from twopm_kit.vsies.field import Field, meant
 from twopm_kit.vsies.report import html_table
 from twopm_kit.vsies.scales import Floats, log1p, scaled, unscaled
 from twopm_kit.vsies.schema import Schema
@@ -66,14 +66,15 @@ class Standard:
 
     def __init__(self, schema: Schema, statistics: Mapping[str, Statistics]) -> None:
         if not isinstance(schema, Schema):
-            raise SchemaError(
-                f"a {type(schema).__name__} was passed; expected a Schema", hint="pass the dataset's schema"
-            )
+            raise _no_schema(schema)
         fit = isinstance(statistics, Mapping) and all(isinstance(s, Statistics) for s in statistics.values())
-        if not fit or not all(name in schema for name in statistics):
+        strange = [name for name in statistics if name not in schema] if fit else []
+        if not fit or strange:
+            said = f": it names {str(strange[0])[:80]!r}" if strange else ""
             raise SchemaError(
-                "statistics is not a mapping from columns of the schema to Statistics",
-                hint=f"pass one Statistics for each of: {', '.join(schema.names[:20])}",
+                f"statistics is not a mapping from columns of the schema to Statistics{said}",
+                hint=f"{meant(strange[0], schema.names) if strange else ''}pass one Statistics for each of: "
+                f"{', '.join(schema.names[:20])}",
             )
         self._schema = schema
         self._statistics = MappingProxyType({n: statistics[n] for n in schema.names if n in statistics})
@@ -106,6 +107,8 @@ class Standard:
         SchemaError
             The frame does not fit the schema, or a column has no value at all.
         """
+        if not isinstance(schema, Schema):
+            raise _no_schema(schema)
         valid = schema.validate(frame)
         return cls(schema, {field.name: Statistics.measure(field, valid[field.name]) for field in schema})
 
@@ -442,6 +445,12 @@ def _read(body: dict[str, Any]) -> Statistics:
     except ValueError:
         raise _foreign("a quantile is not named by a number") from None
     return Statistics(**{**body, "quantiles": quantiles})
+
+
+def _no_schema(what: object) -> SchemaError:
+    return SchemaError(
+        f"a {type(what).__name__} was passed; expected a Schema", hint="pass the dataset's schema first"
+    )
 
 
 def _foreign(why: str) -> SchemaError:

@@ -1,9 +1,10 @@
 """``Statistics``: what is known of one column over all nodes, and nothing of any row."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -69,8 +70,10 @@ class Statistics:
     shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or not 1 <= self.count <= EXACT:
+        whole = isinstance(self.count, SupportsIndex) and not isinstance(self.count, bool)
+        if not whole or not 1 <= operator.index(self.count) <= EXACT:
             raise _wrong("count", "a whole number of at least 1")
+        object.__setattr__(self, "count", operator.index(self.count))
         for key in ("mean", "std"):
             if not is_number(getattr(self, key)):
                 raise _wrong(key, "a finite number")

@@ -41,6 +41,7 @@ class Workplace:
         self.folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _demand_own(folder)
             self._key = _kept_key(folder / _KEY)
         except OSError as cause:
             raise StoreError(
@@ -108,6 +109,16 @@ class Workplace:
                 f"{path} cannot be written: {cause.strerror}",
                 hint="make room or correct the permissions, and call again: it goes on where it was",
             ) from None
+
+
+def _demand_own(folder: Path) -> None:
+    """Refuse a folder in which somebody else can put a key, a draft or a lock."""
+    state = folder.stat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o022:
+        raise StoreError(
+            f"{folder} belongs to somebody else, or others may write to it",
+            hint="pass workdir= with a folder of your own, or chmod go-w it",
+        )
 
 
 def _kept_key(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from twopm_kit import kzg
 from twopm_kit.errors import DataError, ProofRefused
 from twopm_kit.secrecy import KeptSecret
 from twopm_kit.vsies.proofs.polynomials import BLINDERS, ROWS, Elements, blob_of
+from twopm_kit.vsies.proofs.transcript import whole
 
 __all__ = ["MAX_BITS", "MAX_VALUE", "CommittedColumn", "bits_of", "random_elements", "weights_of"]
 
@@ -68,7 +69,7 @@ class CommittedColumn(KeptSecret):
         self._blinders = random_elements(BLINDERS)
         self._opened = 0
         self.rows, self.low, self.high = rows, low, high
-        self.commitment = kzg.uncompress(kzg.commit(self.blob()))
+        self.commitment = kzg.uncompress(kzg.commit(self.blob(), keep=False))
 
     def __repr__(self) -> str:
         return f"<CommittedColumn: {self.rows:,} values from {self.low:,} to {self.high:,}, all hidden>"
@@ -91,6 +92,7 @@ class CommittedColumn(KeptSecret):
         ProofRefused
             If a value is outside the range: a proof would be false. The message says which row.
         """
+        low, high = whole(low), whole(high)
         _check_range(low, high)
         numbers = _whole_numbers(values)
         outside = np.flatnonzero((numbers < low) | (numbers > high))
@@ -104,6 +106,11 @@ class CommittedColumn(KeptSecret):
         offsets = np.full(ROWS, filler - low, dtype=np.int64)
         offsets[: len(numbers)] = (numbers.astype(object) - low).astype(np.int64)
         return cls(offsets, len(numbers), low, high)
+
+    @property
+    def filler(self) -> int:
+        """What stands in places that are no rows: the value nearest to zero, minus `low`."""
+        return min(max(self.low, 0), self.high) - self.low
 
     @property
     def width(self) -> int:
@@ -167,10 +174,13 @@ def _whole_numbers(values: Any) -> npt.NDArray[np.int64]:
     if numbers.dtype == bool:
         numbers = numbers.astype(np.int64)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not 1 <= len(numbers) <= ROWS:
+        missing = numbers.dtype.kind == "f" and bool(np.isnan(numbers).any())
         raise DataError(
-            f"values of dtype {numbers.dtype} and shape {numbers.shape} were passed; expected 1 to {ROWS:,} "
-            "whole numbers",
-            hint="divide by the field's resolution and round, and pass 2,048 rows at a time",
+            f"values of dtype {numbers.dtype} and shape {numbers.shape}{', some missing,' * missing} were "
+            f"passed; expected 1 to {ROWS:,} whole numbers",
+            hint="leave rows without a value out"
+            if missing
+            else "pass whole numbers, 2,048 at a time; commit_field(field, column) rounds and cuts a column",
         )
     if numbers.dtype.kind == "u" and bool((numbers > np.uint64(MAX_VALUE - 1)).any()):
         raise DataError("a value is beyond 2**63", hint="prove with a coarser resolution")

@@ -31,6 +31,8 @@ __all__ = [
     "quotient",
     "row_coefficients",
     "row_order",
+    "spare_at",
+    "spare_on_cosets",
     "split_blobs",
 ]
 
@@ -222,6 +224,31 @@ def inverses(values: Iterable[Any]) -> Elements:
         out[i] = rest * before[i] % R
         rest = rest * values[i] % R
     return np.array(out, dtype=object)
+
+
+def spare_on_cosets(rows: int) -> list[Elements]:
+    """Values on the three cosets of S: 1 on the points of elements from `rows` on, 0 on the others."""
+    chosen = np.array([0] * rows + [1] * (ROWS - rows), dtype=object)
+    return low_degree_on_cosets(row_coefficients(chosen))
+
+
+def spare_at(z: int, rows: int) -> int:
+    """Give S(z).
+
+    In a blob's order an aligned run of m = 2^j elements are the roots of X^m = h for some h, over which
+    Lagrange's polynomials add up to Z(X) / n * m h / (X^m - h).
+    """
+    if rows == ROWS:
+        return 0
+    h = kzg.omega(rows)
+    runs, x = [(h, z - h)], z
+    for j in range(ROWS.bit_length() - 1):
+        if not rows >> j & 1:  # the run beside the one with `rows` comes after it
+            runs.append((-h << j, x + h))
+        h, x = h * h % R, x * x % R
+    parts = inverses(under % R for _, under in runs)
+    total = sum(over * part for (over, _), part in zip(runs, parts, strict=True))
+    return int(total * (pow(z, ROWS, R) - 1) * _PER_ROW % R)
 
 
 @cache

@@ -3,15 +3,20 @@
 Each value is a sum of bits with public weights that add up to the width of the range. The prover commits to
 one polynomial b_i for each bit, and shows that, with Z(X) = X^2048 - 1 and a random gamma,
 
-    sum of gamma^i (b_i^2 - b_i) + gamma^k (sum of w_i b_i - c) = Z (q_0 + X^3072 q_1).
+    sum of gamma^i (b_i^2 - b_i) + gamma^k (sum of w_i b_i - c) + gamma^(k+1) S (c - f) = Z q,
+    q = q_0 + X^3072 q_1.
+
+S is 1 on the points of elements that are no rows and 0 on those of rows; f is what has to stand there, the
+value nearest to zero. Without that term whoever proves could put anything there, and sums would count it.
 
 **Soundness.** Commitments bind to polynomials of degree below 4096 (in the algebraic group model under the
 q-discrete-logarithm assumption: Kate, Zaverucha and Goldberg 2010; Fuchsbauer, Kiltz and Loss 2018; the
 points come from Ethereum's ceremony). Both sides then have degree below 2^14. If they differ, they agree at
 the random point z with a chance below 2^14 / r < 2^-240 (Schwartz and Zippel); gamma and the combination of
 openings add less. If they are equal, the left side vanishes on H for a gamma that was drawn after all b_i
-were fixed: every b_i is a bit on H, and the weighted bits add up to c. Challenges are hashes (Fiat and
-Shamir 1986), so that whoever can compute 2^128 hashes has a chance of 2^-112 at most.
+were fixed: every b_i is a bit on H, the weighted bits add up to c, and behind the rows c is f.
+Challenges are hashes (Fiat and Shamir 1986), so that whoever can compute 2^128 hashes has a chance of 2^-112
+at most.
 
 **Zero knowledge.** What a verifier sees beside the claim: commitments to b_i, q_0 and q_1, the values of
 b_i at z, and one opening. Two random elements in the second half of each b_i make its commitment and its
@@ -37,9 +42,11 @@ from twopm_kit.vsies.proofs.polynomials import (
     blob_of,
     on_cosets,
     quotient,
+    spare_at,
+    spare_on_cosets,
     split_blobs,
 )
-from twopm_kit.vsies.proofs.transcript import ProofContext, Transcript, words_of
+from twopm_kit.vsies.proofs.transcript import ProofContext, Transcript, bound, whole, words_of
 from twopm_kit.vsies.proofs.wire import Reader, Writer
 
 __all__ = ["RangeProof", "prove_range"]
@@ -125,7 +132,8 @@ class RangeProof:
             raise _refused("it does not have one field element for each bit of its range")
         talk = _transcript(self.context, self.rows, self.low, self.high, self.commitment)
         gamma, z, delta = _challenges(talk, self.bits, self.quotient, self.values)
-        scalars, y = _combination(gamma, z, delta, self.values, width)
+        filler = min(max(self.low, 0), self.high) - self.low
+        scalars, y = _combination(gamma, z, delta, self.values, width, spare_at(z, self.rows), filler)
         try:
             combined = kzg.linear_combination([self.commitment, *self.bits, *self.quotient], scalars)
             holds = kzg.verify_at(kzg.compress(combined), z, y.to_bytes(32, "big"), self.opening)
@@ -162,7 +170,7 @@ class RangeProof:
         commitment, *points = read.points(k + 3)
         values = read.elements(k)
         return cls(
-            context,
+            bound(context),
             rows,
             low,
             high,
@@ -219,13 +227,17 @@ def prove_range(
         if (bits is None) == (high is None):
             raise DataError("the range was given twice, or not at all", hint="pass bits=, or low= and high=")
         if bits is not None:
+            bits, low = whole(bits), whole(low)
             if type(bits) is not int or not 1 <= bits <= MAX_BITS:
                 raise DataError(
-                    f"bits is {bits!r}; expected 1 to {MAX_BITS}", hint="pass bits= as a small whole number"
+                    f"bits is {str(bits)[:60]}; expected 1 to {MAX_BITS}",
+                    hint="pass bits= as a small whole number, or low= and high=; of a field, commit_field",
                 )
+            if type(low) is not int:
+                raise DataError(f"low is a {type(low).__name__}", hint="pass low= as a whole number")
             high = low + (1 << bits) - 1
         column = CommittedColumn.commit(values, low, high)  # type: ignore[arg-type]  # checked there
-    return prove_bits(column, bits_of(column.offsets, column.width), context or ProofContext.nowhere())
+    return prove_bits(column, bits_of(column.offsets, column.width), bound(context))
 
 
 def prove_bits(column: CommittedColumn, bits: Elements, context: ProofContext) -> RangeProof:
@@ -243,8 +255,14 @@ def prove_bits(column: CommittedColumn, bits: Elements, context: ProofContext) -
     on_bits = on_cosets(bits, blinders)
     on_column = on_cosets(column.offsets[None], column.blinders[None])
     parts = [
-        (powers @ (b * b - b) + weights @ b - pow(gamma, k, R) * c[0]) % R
-        for b, c in zip(on_bits, on_column, strict=True)
+        (
+            powers @ (b * b - b)
+            + weights @ b
+            - pow(gamma, k, R) * c[0]
+            + pow(gamma, k + 1, R) * s * (c[0] - column.filler)
+        )
+        % R
+        for b, c, s in zip(on_bits, on_column, spare_on_cosets(column.rows), strict=True)
     ]
     halves = split_blobs(quotient(parts, int(random_elements(1)[0])))
     cut = (_commit(halves[0]), _commit(halves[1]))
@@ -253,7 +271,8 @@ def prove_bits(column: CommittedColumn, bits: Elements, context: ProofContext) -
     basis = basis_at(z)
     values = tuple(int(value) for value in blobs @ basis % R)
     delta = talk.absorb(["uint256[]"], [list(values)])
-    scalars, _ = _combination(gamma, z, delta, values, column.width)
+    spare = spare_at(z, column.rows)
+    scalars, _ = _combination(gamma, z, delta, values, column.width, spare, column.filler)
     mixed = column.elements * scalars[0] + np.array(scalars[1 : k + 1], dtype=object) @ blobs
     mixed = mixed + halves[0] * scalars[k + 1] + halves[1] * scalars[k + 2]
     opening, _ = kzg.prove_at(blob_of(mixed), z)
@@ -263,7 +282,7 @@ def prove_bits(column: CommittedColumn, bits: Elements, context: ProofContext) -
 
 
 def _commit(blob: Elements) -> bytes:
-    return kzg.uncompress(kzg.commit(blob_of(blob)))
+    return kzg.uncompress(kzg.commit(blob_of(blob), keep=False))
 
 
 def _transcript(context: ProofContext, rows: int, low: int, high: int, commitment: bytes) -> Transcript:
@@ -284,17 +303,19 @@ def _challenges(
 
 
 def _combination(
-    gamma: int, z: int, delta: int, values: tuple[int, ...], width: int
+    gamma: int, z: int, delta: int, values: tuple[int, ...], width: int, spare: int, filler: int
 ) -> tuple[list[int], int]:
     """Scalars of column, bits and quotient in the combined commitment, and its value at z."""
     k = len(values)
     top = pow(gamma, k, R)
     y = sum(pow(gamma, i, R) * value * (value - 1) for i, value in enumerate(values))
     y += top * sum(weight * value for weight, value in zip(weights_of(width), values, strict=True))
+    spare = top * gamma * spare % R
+    y -= spare * filler
     batch = [pow(delta, i + 1, R) for i in range(k)]
     y += sum(scalar * value for scalar, value in zip(batch, values, strict=True))
     vanishing = (pow(z, ROWS, R) - 1) % R
-    return [top, *batch, vanishing, vanishing * pow(z, SPLIT, R) % R], y % R
+    return [(top - spare) % R, *batch, vanishing, vanishing * pow(z, SPLIT, R) % R], y % R
 
 
 def _refused(why: str) -> ProofRefused:

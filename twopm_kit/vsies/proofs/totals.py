@@ -43,7 +43,8 @@ from twopm_kit.vsies.proofs.polynomials import (
     row_order,
     split_blobs,
 )
-from twopm_kit.vsies.proofs.transcript import ProofContext, Transcript, words_of
+from twopm_kit.vsies.proofs.ranges import RangeProof
+from twopm_kit.vsies.proofs.transcript import ProofContext, Transcript, bound, whole, words_of
 from twopm_kit.vsies.proofs.wire import Reader, Writer
 
 __all__ = ["TotalProof", "prove_total"]
@@ -123,14 +124,28 @@ class TotalProof:
             self.opening,
         )
 
-    def verify(self) -> None:
-        """Check the proof off chain, as the contract does, which also looks up the column's range proof.
+    def verify(self, ranged: RangeProof) -> None:
+        """Check the proof off chain, as the contract does, together with the range proof that it builds on.
+
+        Without it the numbers behind the commitment may be anything: also what the rows' range forbids, what
+        runs over, and what stands where no rows are.
+
+        Parameters
+        ----------
+        ranged : RangeProof
+            Of the same column, in the same context.
 
         Raises
         ------
         ProofRefused
-            If it does not hold.
+            If one of the two does not hold, or they are not about the same column.
         """
+        same = ("context", "rows", "low", "high", "commitment")
+        if not isinstance(ranged, RangeProof) or any(
+            getattr(ranged, name) != getattr(self, name) for name in same
+        ):
+            raise _refused("the range proof that was passed is about another column")
+        ranged.verify()
         if not 0 < self.rows <= ROWS or not -_MOST < self.least < self.most < _MOST:
             raise _refused("its bounds are empty")
         if len(self.points) != 6 or not 0 <= self.bit < R or not 0 <= self.opened < R:
@@ -190,7 +205,7 @@ class TotalProof:
         bit, opened = read.elements(2)
         last = read.finish(48)
         return cls(
-            context,
+            bound(context),
             rows,
             low,
             high,
@@ -242,9 +257,13 @@ def prove_total(
             f"a {type(column).__name__} was passed; expected a committed column",
             hint="commit with CommittedColumn.commit(values, low, high), and prove its range first",
         )
+    least, most = whole(least), whole(most)
+    if not isinstance(squares, bool):
+        raise DataError(f"squares is {str(squares)[:40]!r}", hint="pass True or False")
     if type(least) is not int or type(most) is not int or not -_MOST < least < most < _MOST:
         raise DataError(
-            f"the bounds are {least!r} and {most!r}; expected whole numbers, the first one smaller",
+            f"the bounds are {str(least)[:80]} and {str(most)[:80]}; expected whole numbers, the first one "
+            "smaller",
             hint="pass bounds in steps of the column's resolution, squared for squares",
         )
     offsets = column.offsets
@@ -257,9 +276,7 @@ def prove_total(
             hint="correct the column, or prove bounds that are true",
         )
     bits = bits_of(np.array([above], dtype=object), most - least)[:, 0]
-    return prove_with_bits(
-        column, bits, least, most, squares=squares, context=context or ProofContext.nowhere()
-    )
+    return prove_with_bits(column, bits, least, most, squares=squares, context=bound(context))
 
 
 def prove_with_bits(
@@ -326,7 +343,7 @@ def prove_with_bits(
 
 
 def _commit(blob: Elements) -> bytes:
-    return kzg.uncompress(kzg.commit(blob_of(blob)))
+    return kzg.uncompress(kzg.commit(blob_of(blob), keep=False))
 
 
 def _first_rows(values: Any) -> Elements:

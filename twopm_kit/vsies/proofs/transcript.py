@@ -1,21 +1,44 @@
 """Challenges that nobody chooses: hashes of everything said before, as the contract computes them, too."""
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from eth_abi import abi as codec
 from eth_hash.auto import keccak
 
 from twopm_kit import kzg
 from twopm_kit.errors import DataError
 
-__all__ = ["ProofContext", "Transcript", "words_of"]
+__all__ = ["ProofContext", "Transcript", "bound", "whole", "words_of"]
 
 _NAME: Final = b"twopm/vsies/v1/column/name"
 _MOST: Final = 2**256
 _ADDRESS: Final = re.compile("0x[0-9a-fA-F]{40}")
+
+
+def whole(number: Any) -> Any:
+    """Return numpy's whole numbers as Python's, and everything else as it is."""
+    return operator.index(number) if isinstance(number, np.integer) else number
+
+
+def bound(context: "ProofContext | None") -> "ProofContext":
+    """Return what a proof is to be bound to: without a context, nowhere.
+
+    Raises
+    ------
+    DataError
+        It is something else.
+    """
+    if context is not None and not isinstance(context, ProofContext):
+        raise DataError(
+            f"context is a {type(context).__name__}; expected a ProofContext",
+            hint="pass context=proofs.context(dataset, account, column)",
+        )
+    return context or ProofContext.nowhere()
 
 
 @dataclass(frozen=True)
@@ -47,11 +70,13 @@ class ProofContext:
 
     def __post_init__(self) -> None:
         for name in ("chain_id", "dataset", "part"):
-            number = getattr(self, name)
+            number = whole(getattr(self, name))
             if type(number) is not int or not 0 <= number < _MOST:
                 raise DataError(
-                    f"{name} is {number!r}; expected a whole number from 0", hint=f"pass {name} as an int"
+                    f"{name} is {str(number)[:80]!r}; expected a whole number from 0",
+                    hint=f"pass {name} as an int",
                 )
+            object.__setattr__(self, name, number)
         for name in ("contract", "prover"):
             if not _ADDRESS.fullmatch(str(getattr(self, name))):
                 raise DataError(
@@ -59,7 +84,10 @@ class ProofContext:
                     hint="pass contract.address and account.address",
                 )
         if type(self.column) is not str:
-            raise DataError(f"column is {self.column!r}; expected a name", hint="pass the column's name")
+            raise DataError(
+                f"column is a {type(self.column).__name__}; expected a name",
+                hint="pass the column's name: field.name of a field",
+            )
 
     @classmethod
     def nowhere(cls) -> "ProofContext":

@@ -42,7 +42,9 @@ class Reader:
 
     def __init__(self, content: bytes, magic: bytes) -> None:
         self._content, self._at = content, 0
-        if not isinstance(content, bytes) or self._take(len(magic)) != magic:
+        if not isinstance(content, bytes):
+            raise _damaged(f"a {type(content).__name__} was passed")
+        if self._take(len(magic)) != magic:
             raise _damaged("they do not begin with its mark")
 
     def _take(self, size: int) -> bytes:

@@ -6,6 +6,7 @@
 >>> for chunk in source.chunks(progress=True): ...
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,41 @@ def open_source(what: Any, *, rows: int = 65_536, **options: Any) -> DataSource:
         return made(from_array, what, rows, **options)
     if not isinstance(what, str | Path) or not str(what) or "\0" in str(what):
         shown = repr(what)[:80] if isinstance(what, str) else type(what).__name__
+        raise SourceError(f"{shown} is no source of rows", hint=_instead(what))
+    if "\n" in str(what):
         raise SourceError(
-            f"{shown} is no source of rows", hint="pass a path, a URL, a DataFrame or a numpy array"
+            "a text of several lines is no path; expected where the table lies",
+            hint="write the text to a file, or pass pandas.read_csv(io.StringIO(text))",
         )
     dialect = str(what).partition("://")[0].split("+")[0] if "://" in str(what) else ""
     if dialect in DIALECTS or "query" in options or "table" in options:
         return made(SqlSource, str(what), rows, **options)
     storage = options.pop("storage_options", None)
+    if storage is not None and not isinstance(storage, Mapping):
+        raise SourceError(
+            f"storage_options is a {type(storage).__name__}; expected a mapping",
+            hint='pass storage_options={"key": …}, as fsspec takes them',
+        )
     return from_place(Place(what, storage), rows, **options)
+
+
+def _instead(what: Any) -> str:
+    """Say what to pass instead of something that is no source."""
+    if isinstance(what, pd.Series):
+        return "pass a frame: series.to_frame()"
+    if isinstance(what, Mapping | list | tuple):
+        return (
+            "pass pandas.DataFrame(…) of it; several files are read one by one, and pandas.concat joins them"
+        )
+    if hasattr(what, "to_pandas"):
+        return "pass its frame: .to_pandas()"
+    if hasattr(what, "numpy"):
+        return "pass its array: .numpy()"
+    if hasattr(what, "read"):
+        return "pass the path of the file instead of the open file"
+    if isinstance(what, bytes):
+        return "pass the path as text"
+    return "pass a path, a URL, a DataFrame or a numpy array"
 
 
 def read(what: Any, **options: Any) -> pd.DataFrame:

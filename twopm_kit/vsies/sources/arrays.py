@@ -232,7 +232,14 @@ class Npz(ArraySource):
             name = info.filename.removesuffix(".npy")
             if name in members:
                 raise SourceError(f"{where} is there twice", hint="write it with numpy.savez")
-            members[name] = _Member(archive.open(info), where, info.file_size)
+            words = ""
+            try:
+                member = archive.open(info)
+            except Exception as error:  # noqa: BLE001  (so many things can be wrong in a hostile archive)
+                words = write_up(error)
+            if words:
+                raise SourceError(f"{where} cannot be read: {words}", hint="write it with numpy.savez")
+            members[name] = _Member(member, where, info.file_size)
         return members
 
     def _archive(self, stream: IO[bytes]) -> zipfile.ZipFile:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 
 from twopm_kit.errors import SourceError
@@ -49,10 +50,10 @@ class DataSource(ABC):
     unpacks: ClassVar[bool] = False
 
     def __init__(self, name: str, rows: int) -> None:
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
             raise SourceError(f"rows must be a positive whole number, not {rows!r}", hint="pass rows=65_536")
         self.name = name
-        self.rows = rows
+        self.rows = int(rows)
 
     @property
     def columns(self) -> list[str] | None:
@@ -179,6 +180,10 @@ def checked_names(names: Iterable[Any], where: str) -> list[str]:
     SourceError
         If there are none or too many, or one is empty, not text, not printable, or there twice.
     """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise SourceError(
+            f"{where} is a {type(names).__name__}; expected a list of names", hint='pass columns=["a", "b"]'
+        )
     names = list(names)
     if not names:
         raise SourceError(f"{where} has no column", hint="pass a table with at least one column")

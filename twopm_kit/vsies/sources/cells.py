@@ -87,6 +87,10 @@ def checked_dtypes(dtypes: Mapping[str, Any] | None) -> dict[str, str]:
     SourceError
         If one of them is not in `DTYPES`.
     """
+    if dtypes is not None and not isinstance(dtypes, Mapping):
+        raise SourceError(
+            f"dtypes is a {type(dtypes).__name__}; expected a mapping", hint='pass dtypes={"age": "float64"}'
+        )
     chosen = {}
     for column, asked in (dtypes or {}).items():
         known = isinstance(asked, str | type) and (asked in DTYPES or asked in _ALIASES)

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import pandas as pd
 
 from twopm_kit.errors import SourceError
+from twopm_kit.vsies.field import meant
 from twopm_kit.vsies.sources.base import DataSource, Tick
 from twopm_kit.vsies.sources.files import Place
 from twopm_kit.vsies.sources.images import ImageFolder
@@ -95,7 +97,7 @@ def from_place(place: Place, rows: int, **options: Any) -> DataSource:
         If there is nothing, or nothing that can be read.
     """
     if not place.exists():
-        raise SourceError(f"there is no {place.shown}", hint="check the path or URL")
+        raise SourceError(f"there is no {place.shown}", hint=f"{_beside(place)}check the path or URL")
     if not place.is_folder():
         return _from_file(place, rows, **options)
     children = place.children()
@@ -120,13 +122,27 @@ def from_place(place: Place, rows: int, **options: Any) -> DataSource:
     )
 
 
+def _beside(place: Place) -> str:
+    """Ask for a file of a similar name in the same folder; "" for places that are elsewhere."""
+    folder = place.local.absolute().parent if place.local is not None else None
+    try:
+        names = [one.name for one in islice(folder.iterdir(), 1_000)] if folder is not None else []
+    except OSError:
+        return "" if folder is None or folder.is_dir() else f"there is no folder {folder}; "
+    return meant(place.name, names)
+
+
 def _from_file(place: Place, rows: int, **options: Any) -> DataSource:
     suffix, packed = place.suffixes
     source = formats().get(suffix)
     if source is None:
+        ending = f"no format ends in {suffix!r}" if suffix else "its name has no ending that tells its format"
         raise SourceError(
-            f"{place.shown}: no format ends in {suffix or 'nothing'!r}; known are {', '.join(formats())}",
-            hint="rename the file by its format, or convert it",
+            f"{place.shown}: {ending}; known are {', '.join(formats())}",
+            hint=f"name the file for the table in it, such as table.csv{packed}, or pass "
+            f"{packed[1:]}://<member>::<path>"
+            if packed == ".zip"
+            else "rename the file by its format, or convert it",
         )
     if packed and not source.unpacks:
         raise SourceError(f"{place.shown}: only text is read compressed", hint=f"unpack it ({packed}) first")

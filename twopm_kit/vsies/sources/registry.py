@@ -5,14 +5,25 @@ import pkgutil
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from twopm_kit.errors import SourceError
+from twopm_kit.vsies.field import meant
 from twopm_kit.vsies.sources.base import DataSource
 
 __all__ = ["formats", "made", "reads"]
 
 _FORMATS: dict[str, type[DataSource]] = {}
+#: What pandas calls options, and what it offers that is done afterwards here.
+_ELSEWHERE: Final = {
+    "sep": "delimiter",
+    "sheet_name": "sheet",
+    "na_values": "missing",
+    "names": "columns",
+    "dtype": "dtypes",
+    "chunksize": "rows",
+}
+_AFTERWARDS: Final = frozenset({"usecols", "nrows", "index_col"})
 
 
 def reads(*suffixes: str) -> Callable[[type[DataSource]], type[DataSource]]:
@@ -47,8 +58,13 @@ def made(source: Callable[..., DataSource], *arguments: Any, **options: Any) -> 
     strange = [name for name in options if name not in known]
     if strange:
         offered = sorted(name for name, one in known.items() if one.kind is inspect.Parameter.KEYWORD_ONLY)
+        other = _ELSEWHERE.get(strange[0], "")
+        question = (
+            f"{strange[0]}= is called {other}= here; " if other in offered else meant(strange[0], offered)
+        )
+        after = "take rows and columns afterwards, from the frame; " if strange[0] in _AFTERWARDS else ""
         raise SourceError(
             f"this kind of source has no option {strange[0]!r}; it has {', '.join(offered)}",
-            hint="remove it, or use one of these",
+            hint=f"{question}{after}remove it, or use one of these",
         )
     return source(*arguments, **options)

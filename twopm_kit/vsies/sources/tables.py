@@ -131,7 +131,7 @@ class TextTable(DataSource):
         super().__init__(place.shown, rows)
         self._place, self._columns, self._decimal = place, columns, decimal
         self._missing, self._asked = tuple(missing), checked_dtypes(dtypes)
-        if header not in (True, False, "auto"):
+        if not isinstance(header, bool) and header != "auto":  # 0 is False, and pandas' first line
             raise SourceError(
                 f"header must be True, False or 'auto', not {header!r}", hint="pass one of them"
             )
@@ -228,7 +228,7 @@ class TextTable(DataSource):
             if len(names) != len(cells):
                 raise SourceError(
                     f"columns= has {len(names)} names; line 1 of {self.name} has {len(cells)} cells",
-                    hint="pass one name for each column, or name the delimiter",
+                    hint="name each column, or the delimiter; choose columns afterwards: frame[names]",
                 )
         elif header:
             names = checked_names(cells, f"{self.name}, line 1")

@@ -93,7 +93,7 @@ class Workbook(DataSource):
         dtypes: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(place.shown, rows)
-        if header not in (True, False, "auto"):
+        if not isinstance(header, bool) and header != "auto":  # 0 is False, and pandas' first line
             raise SourceError(
                 f"header must be True, False or 'auto', not {header!r}", hint="pass one of them"
             )

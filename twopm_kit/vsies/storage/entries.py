@@ -10,9 +10,10 @@ Leaves and parents are not told apart by a prefix, as the format demands; a proo
 entries the tree has, and its length must fit exactly.
 """
 
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, SupportsIndex
 
 from eth_hash.backends.pysha3 import keccak256
 
@@ -274,6 +275,7 @@ class EntryTree:
         DataError
             If there is no such entry, or the file has changed since the tree was made.
         """
+        index = _number(index, "entry")
         if not 0 <= index < self.n_entries:
             raise DataError(
                 f"the object has {self.n_entries:,} entries, none of number {index:,}",
@@ -306,6 +308,7 @@ class EntryTree:
         DataError
             If there is no such slice.
         """
+        index = _number(index, "slice")
         if not 0 <= index < len(self.segment_roots):
             raise DataError(
                 f"the object has {len(self.segment_roots):,} slices, none of number {index:,}",
@@ -343,7 +346,7 @@ def storage_root(data: bytes | Path) -> str:
     return f"0x{EntryTree(data).root.hex()}"
 
 
-def parse_root(root: str) -> bytes:
+def parse_root(root: Any) -> bytes:
     """Read a root as people write it.
 
     Raises
@@ -353,9 +356,12 @@ def parse_root(root: str) -> bytes:
     """
     digits = root[2:] if isinstance(root, str) and root[:2] == "0x" else ""
     if len(digits) != 64 or set(digits) - set("0123456789abcdefABCDEF"):
+        found = repr(root[:80]) if isinstance(root, str) else f"a {type(root).__name__}"
         raise StoreError(
-            f"a root is 0x and 64 hexadecimal digits, not {str(root)[:80]!r}",
-            hint="pass the root that put returned",
+            f"a root is 0x and 64 hexadecimal digits, not {found}",
+            hint='write "0x" + root.hex() of 32 bytes'
+            if isinstance(root, bytes)
+            else "pass the root that put returned; a CID is none, and index.entry(number).root is one",
         )
     return bytes.fromhex(digits)
 
@@ -369,7 +375,7 @@ def size_of(data: bytes | Path) -> int:
         If the file cannot be read.
     """
     if not isinstance(data, Path):
-        return len(data)
+        return len(_held(data))
     try:
         return data.stat().st_size
     except OSError as cause:
@@ -385,7 +391,7 @@ def read_slices(data: bytes | Path) -> Iterator[bytes]:
         If its file cannot be read.
     """
     if not isinstance(data, Path):
-        for start in range(0, len(data), SLICE):
+        for start in range(0, len(_held(data)), SLICE):
             yield data[start : start + SLICE]
         return
     try:
@@ -394,6 +400,23 @@ def read_slices(data: bytes | Path) -> Iterator[bytes]:
                 yield part
     except OSError as cause:
         raise _unreadable(data, cause) from None
+
+
+def _held(data: Any) -> bytes | bytearray:
+    """Return bytes that are in memory, or refuse what is none: the length of a text is not its bytes'."""
+    if not isinstance(data, bytes | bytearray):
+        raise StoreError(
+            f"a {type(data).__name__} was passed; expected bytes, or the Path of a file",
+            hint='pass pathlib.Path("file") for a file, text.encode() for a text, bytes(…) for other memory',
+        )
+    return data
+
+
+def _number(index: Any, what: str) -> int:
+    """Return a whole number, numpy's too, or refuse it."""
+    if not isinstance(index, SupportsIndex) or isinstance(index, bool):
+        raise DataError(f"the number of the {what} is a {type(index).__name__}", hint="pass a whole number")
+    return operator.index(index)
 
 
 def _unreadable(path: Path, cause: OSError) -> StoreError:

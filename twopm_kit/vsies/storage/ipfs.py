@@ -55,7 +55,13 @@ class IPFSPlace:
         self.url = f"ipfs+{url.rstrip('/')}"
         self._dialects = list(_DIALECTS)
         # a node is reached directly: a proxy could only read along
-        self._client = httpx.Client(base_url=f"{url.rstrip('/')}/api/v0/", timeout=_PATIENCE, trust_env=False)
+        # bytes as they are: a compressed answer takes its full size in memory before it can be cut off
+        self._client = httpx.Client(
+            base_url=f"{url.rstrip('/')}/api/v0/",
+            timeout=_PATIENCE,
+            trust_env=False,
+            headers={"Accept-Encoding": "identity"},
+        )
         weakref.finalize(self, self._client.close)
 
     def __repr__(self) -> str:
@@ -167,7 +173,7 @@ class IPFSPlace:
 def _bounded(answer: httpx.Response, most: int) -> bytes:
     """Body of an answer, cut off where it is longer than it may be."""
     body = bytearray()
-    for part in answer.iter_bytes():
+    for part in answer.iter_raw():  # whatever coding the node claims is not undone
         body += part
         if len(body) >= most:
             break

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -145,12 +146,12 @@ class _OneFolder(LocalFileSystem):  # type: ignore[misc]
         os.replace(path1, path2)  # noqa: PTH105  both are the file system's own texts
 
 
-def open_place(url: str | None) -> Place:
+def open_place(url: str | Path | None) -> Place:
     """Open the place behind a URL.
 
     Parameters
     ----------
-    url : str or None
+    url : str, Path or None
         ``file:///folder`` or a path, ``memory://name``, ``s3://bucket/prefix`` (credentials, region and
         endpoint from the usual ``AWS_…`` variables), ``ipfs+http://host:port`` (the RPC of a Kubo node), or
         any other URL that an installed fsspec back end knows. None is memory that nobody else sees. S3
@@ -166,9 +167,15 @@ def open_place(url: str | None) -> Place:
         own = MemoryFileSystem(skip_instance_cache=True)
         own.store, own.pseudo_dirs = {}, [""]
         return FilePlace(own, "", "memory://", whole=True)
+    if not isinstance(url, str | Path) or not str(url):
+        raise StoreError(
+            f"{'no text' if url == '' else f'a {type(url).__name__}'} was passed; expected where to store",
+            hint='pass a folder, "memory://name", "s3://bucket/path" or "ipfs+http://127.0.0.1:5001"',
+        )
+    url = str(url)
     scheme, marked, rest = url.partition("://")
     if not marked or scheme == "file":
-        folder = os.path.abspath(rest if marked else url)  # noqa: PTH100
+        folder = os.path.abspath(os.path.expanduser(rest if marked else url))  # noqa: PTH100, PTH111
         return FilePlace(_OneFolder(), folder, f"file://{folder}", whole=False)
     if scheme == "memory":
         return FilePlace(MemoryFileSystem(), f"/{rest.strip('/')}", url, whole=True)

@@ -4,7 +4,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from twopm_kit.errors import TwoPMError
+from twopm_kit.errors import StoreError, TwoPMError
 from twopm_kit.vsies.storage.entries import ENTRY, SLICE, climb, parse_root, slice_root, slice_sizes
 
 __all__ = ["SliceProof"]
@@ -47,7 +47,16 @@ class SliceProof:
         bool
             Whether the slice stands at this place of that object. Zeros at an object's very end are not
             bound by 0G's root: take the size from where you take the root.
+
+        Raises
+        ------
+        StoreError
+            If the root is no text.
         """
+        if not isinstance(root, str):
+            raise StoreError(
+                f"root is a {type(root).__name__}; expected a text", hint='pass stored.root: "0x…"'
+            )
         try:
             trusted = parse_root(root)
             sizes = slice_sizes(self.size)
@@ -72,7 +81,13 @@ class SliceProof:
         dict
             JSON of ``SegmentWithProof``: root, data (base64, whole entries), index, proof (lemma: the slice's
             root, siblings, root; path: whether each sibling stands on the right), fileSize.
+
+        Raises
+        ------
+        StoreError
+            If the root is none.
         """
+        trusted = parse_root(root)
         sizes = slice_sizes(self.size)
         width, place, sides = len(sizes), self.index, []
         while width > 1:
@@ -80,7 +95,7 @@ class SliceProof:
                 sides.append(not place & 1)
             place, width = place // 2, (width + 1) // 2
         node = slice_root(self.data, sizes[self.index])
-        lemma = [node, *self.path, parse_root(root)] if self.path else [node]
+        lemma = [node, *self.path, trusted] if self.path else [node]
         whole = -(-len(self.data) // ENTRY) * ENTRY
         return {
             "root": root,

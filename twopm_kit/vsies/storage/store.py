@@ -5,6 +5,7 @@ Nothing that is read is believed: the manifest must hash to the root, each slice
 """
 
 import hashlib
+import operator
 import os
 import secrets
 import tempfile
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, SupportsIndex
 
 from tqdm.auto import tqdm
 
@@ -60,9 +61,9 @@ class Store:
 
     Parameters
     ----------
-    url : str, optional
-        ``file:///folder``, ``memory://name``, ``s3://bucket/prefix``, ``ipfs+http://host:port``, or what else
-        fsspec knows; memory of its own if not given.
+    url : str or Path, optional
+        A folder, ``file:///folder``, ``memory://name``, ``s3://bucket/prefix``, ``ipfs+http://host:port``, or
+        what else fsspec knows; memory of its own if not given.
 
     Raises
     ------
@@ -77,7 +78,7 @@ class Store:
     b'many'
     """
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | Path | None = None) -> None:
         self._place = open_place(url)
 
     def __repr__(self) -> str:
@@ -170,6 +171,7 @@ class Store:
             If the object is not there or has no such bytes, or what is read is not what the root says.
         """
         manifest = self._manifest(root)
+        start, length = _whole("start", start), None if length is None else _whole("length", length)
         end = manifest.size if length is None else start + length
         if not 0 <= start <= end <= manifest.size:
             raise StoreError(
@@ -208,7 +210,7 @@ class Store:
             If the object is not there, is not what the root says, or the file cannot be written.
         """
         manifest = self._manifest(root)
-        path = Path(path)
+        path = _path(path)
         if _holds(path, manifest):
             return path
         draft = path.with_name(f".{path.name}.{manifest.root[2:18]}.part")
@@ -245,6 +247,7 @@ class Store:
             If there is no such object or slice, or it is not what the root says.
         """
         manifest = self._manifest(root)
+        slice_index = _whole("slice_index", slice_index)
         if not 0 <= slice_index < len(manifest.leaves):
             raise StoreError(
                 f"the object has {len(manifest.leaves):,} slices, none of number {slice_index:,}",
@@ -288,8 +291,8 @@ class Store:
         StoreError
             If the object is not there or not what the root says, or the file cannot be written.
         """
-        manifest = self._manifest(root)
-        with _drafted(Path(path)) as file:
+        manifest, path = self._manifest(root), _path(path)
+        with _drafted(path) as file:
             write_car(manifest, lambda index: self._slice(manifest, index), file)
         return path
 
@@ -308,10 +311,11 @@ class Store:
         StoreError
             If the file is no such CAR, was changed, or holds another form of file than `content_id` names.
         """
+        path = _path(path)
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "object"
             try:
-                with Path(path).open("rb") as car, whole.open("wb") as file:
+                with path.open("rb") as car, whole.open("wb") as file:
                     cid = read_car(car, file)
             except OSError as cause:
                 raise StoreError(
@@ -370,6 +374,23 @@ class Store:
             data = self._slice(manifest, index)
             file.seek(index * SLICE)
             file.write(data)
+
+
+def _whole(name: str, number: Any) -> int:
+    """Return a whole number, numpy's too, or refuse it."""
+    if not isinstance(number, SupportsIndex) or isinstance(number, bool):
+        raise StoreError(
+            f"{name} is a {type(number).__name__}; expected a whole number", hint=f"pass {name} as an int"
+        )
+    return operator.index(number)
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | Path) or not str(path):
+        raise StoreError(
+            f"a {type(path).__name__} was passed; expected the path of a file", hint='pass Path("file.bin")'
+        )
+    return Path(path).expanduser()
 
 
 def _holds(path: Path, manifest: Manifest) -> bool:

@@ -49,6 +49,18 @@ def test_what_cannot_be_proven_is_named(field, values, says):
     assert "98.6" not in refused.value.message
 
 
+def test_totals_follow_when_the_commitments_are_kept():
+    with kit.chain.connect() as chain:
+        alice = chain.account("alice")
+        proofs = ColumnProofs.deploy(chain, alice)
+        field = Field("flag", "bool")
+        columns = commit_field(field, [True, False, True])
+        proofs.prove_column(7, field, columns, sender=alice, progress=False)
+        context = proofs.context(7, alice, "flag")
+        proofs.verify(kit.vsies.prove_total(columns[0], 1, 2, context=context), sender=alice)
+        assert proofs.proven(7, alice, "flag").sum == (1, 2)
+
+
 def test_a_column_is_proven_part_by_part_and_once():
     with kit.chain.connect() as chain:
         alice = chain.account("alice")
@@ -60,5 +72,11 @@ def test_a_column_is_proven_part_by_part_and_once():
         found = proofs.prove_column(7, field, values, sender=alice, progress=False)
         assert chain.block_number == block + 1  # the first part was proven before
         assert [(part.rows, part.low, part.high) for part in found] == [(2_048, 0, 1), (452, 0, 1)]
+        assert proofs.demand(7, alice, field, 2_500) == found
+        for rows, says in ((2_501, "part 1"), (452, "part 0"), (4_097, "part 1")):
+            with pytest.raises(ProofRefused, match=says):
+                proofs.demand(7, alice, field, rows)
+        with pytest.raises(ProofRefused, match="proven is nothing"):
+            proofs.demand(7, chain.account("bob"), field, 2_500)
         with pytest.raises(ProofRefused, match="part 1 of column 'flag' is proven already"):
             proofs.prove_column(7, field, values[:2_400], sender=alice, progress=False)

@@ -23,6 +23,11 @@ def column():
     return CommittedColumn.commit(VALUES, -40, 90)
 
 
+@pytest.fixture(scope="module")
+def ranged(column):
+    return prove_range(column, context=HERE)
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["sum", "squares"])
 def proof(request, column):
     total = SQUARES if request.param else SUM
@@ -44,9 +49,10 @@ def proof(request, column):
 def test_bounds_that_are_true_are_proven(values, low, high, squares):
     total = sum(value * value if squares else value for value in values)
     column = CommittedColumn.commit(values, low, high)
+    ranged = prove_range(column, context=HERE)
     for least, most in ((total, total + 1), (total - 2**60, total)):
         found = prove_total(column, least, most, squares=squares, context=HERE)
-        found.verify()
+        found.verify(ranged)
     assert TotalProof.from_bytes(found.to_bytes(), HERE) == found
 
 
@@ -64,6 +70,7 @@ def test_an_honest_prover_refuses_what_is_false(column):
 @pytest.mark.parametrize("squares", [False, True])
 def test_a_total_outside_has_no_proof(squares):
     fresh = CommittedColumn.commit(VALUES, -40, 90)
+    ranged = prove_range(fresh, context=HERE)
     total = SQUARES if squares else SUM
     for least, most, above in (
         (total + 1, total + 64, 0),
@@ -76,17 +83,17 @@ def test_a_total_outside_has_no_proof(squares):
             bits[0] = R - 1
         forged = prove_with_bits(fresh, bits, least, most, squares=squares, context=HERE)
         with pytest.raises(ProofRefused, match="equation"):
-            forged.verify()
+            forged.verify(ranged)
 
 
-def test_a_mask_that_does_not_sum_to_zero_is_refused(column, monkeypatch):
+def test_a_mask_that_does_not_sum_to_zero_is_refused(column, ranged, monkeypatch):
     # the second of two equal random numbers no longer cancels the first
     from twopm_kit.vsies.proofs import totals
 
     first_rows = totals._first_rows
     monkeypatch.setattr(totals, "_first_rows", lambda values: _shifted_by_one(first_rows(values)))
     with pytest.raises(ProofRefused):
-        prove_total(column, SUM - 10, SUM + 33, context=HERE).verify()
+        prove_total(column, SUM - 10, SUM + 33, context=HERE).verify(ranged)
 
 
 def _shifted_by_one(rows):
@@ -117,18 +124,18 @@ def altered(proof):
     yield {"opening": kzg.compress(kzg.INFINITY)}
 
 
-def holds(proof):
+def holds(proof, ranged):
     try:
-        proof.verify()
+        proof.verify(ranged)
     except ProofRefused:
         return False
     return True
 
 
-def test_every_field_is_bound(proof):
-    proof.verify()
+def test_every_field_is_bound(proof, ranged):
+    proof.verify(ranged)
     changes = list(altered(proof))
-    accepted = [change for change in changes if holds(dataclasses.replace(proof, **change))]
+    accepted = [change for change in changes if holds(dataclasses.replace(proof, **change), ranged)]
     assert not accepted
     assert set().union(*changes) | {"context"} == {field.name for field in dataclasses.fields(TotalProof)}
     for change in (
@@ -139,17 +146,17 @@ def test_every_field_is_bound(proof):
         {"part": 1},
     ):
         with pytest.raises(ProofRefused):
-            dataclasses.replace(proof, context=dataclasses.replace(HERE, **change)).verify()
+            dataclasses.replace(proof, context=dataclasses.replace(HERE, **change)).verify(ranged)
 
 
-def test_proofs_are_not_taken_for_each_other(column, proof):
+def test_proofs_are_not_taken_for_each_other(column, ranged, proof):
     with pytest.raises(ProofRefused, match="mark"):
-        TotalProof.from_bytes(prove_range(column, context=HERE).to_bytes(), HERE)
+        TotalProof.from_bytes(ranged.to_bytes(), HERE)
     content = proof.to_bytes()
     for at in range(0, len(content), 61):
         changed = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
         with pytest.raises(ProofRefused):
-            TotalProof.from_bytes(changed, HERE).verify()
+            TotalProof.from_bytes(changed, HERE).verify(ranged)
 
 
 # Zero knowledge ---------------------------------------------------------------------------------------------
@@ -167,7 +174,8 @@ def test_a_column_is_opened_a_few_times_only():
         prove_total(column, 4, 6, squares=True, context=HERE)
     with pytest.raises(ProofRefused, match="opened in 6 proofs"):
         prove_total(column, 4, 6, squares=True, context=HERE)
-    prove_total(column, 2, 4, context=HERE).verify()  # a sum does not open it
+    ranged = prove_range(column, context=HERE)
+    prove_total(column, 2, 4, context=HERE).verify(ranged)  # a sum does not open it
 
 
 @pytest.mark.parametrize(
