@@ -1,18 +1,35 @@
-"""How tests share the cores: those of one file stay together, and so do all that start kernels."""
+"""How tests share the cores: a file stays in one process, and a test that needs the machine gets it alone."""
 
+import fcntl
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent
-# Kernels that start side by side race for ports.
-KERNELS = ("notebooks", "browser", "unit/notebook", "unit/display")
+BUILD = Path(__file__).parents[1] / "build"
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin looks for groups
-def pytest_collection_modifyitems(items):
-    """Put every test into a group; ``twopm test`` gives each group to one process."""
-    for item in items:
-        place = item.path.relative_to(ROOT)
-        starts_kernels = any(place.is_relative_to(folder) for folder in KERNELS)
-        item.add_marker(pytest.mark.xdist_group("kernels" if starts_kernels else str(place)))
+def pytest_configure(config):
+    """Declare the marker of tests that no other test may run beside."""
+    config.addinivalue_line("markers", "alone: has a time limit that a busy neighbour would break")
+
+
+# Outermost: what a test waits for its turn is not part of its own time.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Let each test wait for its turn among all processes of this clone."""
+    with _turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextmanager
+def _turn(*, alone):
+    """Hold the room, with others or alone. Who waits for the room stands in the door, so nobody overtakes."""
+    BUILD.mkdir(exist_ok=True)
+    with ExitStack() as held:
+        door, room = (held.enter_context((BUILD / f"tests.{name}").open("wb")) for name in ("door", "room"))
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        held.callback(fcntl.flock, room, fcntl.LOCK_UN)  # in words: a forked child keeps the file open
+        yield

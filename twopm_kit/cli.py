@@ -28,7 +28,6 @@ app = typer.Typer(
 
 _LOG_WIDTH: Final = 130
 _MOST_PROCESSES: Final = 4  # of pytest: each starts chains and torch of its own
-_GROUPED: Final = ("--dist", "loadgroup")  # the groups are made in tests/conftest.py
 _PASS_THROUGH: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 Mode = Annotated[str, typer.Option("--mode", "-m", help="fast (tests), learn (reading along) or full.")]
 Names = Annotated[
@@ -172,11 +171,13 @@ def test(context: typer.Context) -> None:
     pytest = [sys.executable, "-m", "pytest"]
     if context.args:
         raise typer.Exit(_call([*pytest, *context.args], cwd=root))
-    side_by_side = ["--numprocesses", str(min(os.cpu_count() or 1, _MOST_PROCESSES)), *_GROUPED]
-    # Notebooks have time limits, which a busy neighbour would break: they come last, and alone.
-    alone = [str(Path("tests") / folder) for folder in ("notebooks", "browser")]
-    apart = [f"--ignore={folder}" for folder in alone]
-    codes = [_call([*pytest, *side_by_side, *apart], cwd=root), _call([*pytest, *alone], cwd=root)]
+    side_by_side = ["--numprocesses", str(min(os.cpu_count() or 1, _MOST_PROCESSES)), "--dist"]
+    # Notebooks have time limits, which a busy neighbour would break: they come last, beside each other only.
+    timed = [str(Path("tests") / folder) for folder in ("notebooks", "browser")]
+    apart = [f"--ignore={folder}" for folder in timed]
+    # Neighbours in a file share what is slow to make: halves of the whole, then whole files.
+    steps = (["worksteal", *apart], ["loadfile", *timed])
+    codes = [_call([*pytest, *side_by_side, *step], cwd=root) for step in steps]
     raise typer.Exit(max(codes))
 
 

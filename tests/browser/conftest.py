@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import sync_playwright
 
 from twopm_kit.notebook.files import read_notebook, write_notebook
@@ -109,8 +111,12 @@ def lab(chromium_program, tmp_path_factory):
     for entry in SERIES.entries:
         if (path := folder / f"{entry.name}.ipynb").exists():
             make_fast(path, entry)
-    options = ("--no-browser", "--ServerApp.port=0", "--LabApp.default_url=/lab")
+    # Kernels are reached through files: a free TCP port could be taken by a test beside this one before the
+    # kernel listens there. A file's address has to be short.
+    by_files = "--KernelManager.transport=ipc"
+    options = ("--no-browser", "--ServerApp.port=0", "--LabApp.default_url=/lab", by_files)
     command, inherited = lab_command(folder, home / "build", options=options)
+    runtime = Path(tempfile.mkdtemp(prefix="lab-"))
     environment = {name: value for name, value in inherited.items() if not name.startswith("TWOPM_")}
     environment |= {
         "IPYTHONDIR": str(home / "ipython"),
@@ -118,7 +124,7 @@ def lab(chromium_program, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_RUNTIME_DIR": str(runtime),
         "TWOPM_MODE": "fast",
     }
     log = home / "lab.log"
@@ -127,9 +133,10 @@ def lab(chromium_program, tmp_path_factory):
             command, cwd=folder, env=environment, stdout=words, stderr=words, start_new_session=True
         )
     try:
-        yield until(lambda: _started(process, home / "runtime", folder, log), _START_SECONDS, "JupyterLab")
+        yield until(lambda: _started(process, runtime, folder, log), _START_SECONDS, "JupyterLab")
     finally:
         _end(process)
+        shutil.rmtree(runtime)
 
 
 def _started(process, runtime, folder, log):
@@ -210,11 +217,20 @@ class LabPage:
 
     def save(self):
         """Save through the menu and return what the file holds."""
-        place = f"/api/contents/{self.path.name}"
-        with self.page.expect_response(lambda it: it.request.method == "PUT" and place in it.url) as saved:
-            self.menu("File", "Save Notebook")
-        assert saved.value.ok, saved.value.status_text
+        until(self._saved, 60, f"{self.name}: save")
         return read_notebook(self.path)
+
+    def _saved(self):
+        """Ask the lab to save, and tell whether it did: it ignores who asks while it still saves."""
+        place = f"/api/contents/{self.path.name}"
+        with contextlib.suppress(PlaywrightTimeout):
+            with self.page.expect_response(
+                lambda it: it.request.method == "PUT" and place in it.url, timeout=5_000
+            ) as saved:
+                self.menu("File", "Save Notebook")
+            assert saved.value.ok, saved.value.status_text
+            return True
+        return False
 
     def picture(self, locator=None):
         """Keep a picture of the window, or of one element, under build/browser."""

@@ -26,13 +26,6 @@ from twopm_kit.secagg.commitments import seed_hash, share_leaf, survivors_digest
 from twopm_kit.secagg.messages import BOX_BYTES
 from twopm_kit.secagg.shares import PRIME, split
 
-pytestmark = pytest.mark.parametrize(
-    "kept_chain",
-    ["embedded", pytest.param("anvil", marks=pytest.mark.anvil)],
-    indirect=True,
-    scope="module",
-)
-
 R = kzg.MODULUS
 SHARED, SUBMITTED = 2, 3
 TASK, ROUND = 5, 2

@@ -8,15 +8,6 @@ from eth_hash.auto import keccak
 from twopm_kit import kzg
 from twopm_kit.errors import ContractReverted
 
-# The third kind of chain, an embedded one behind a URL, differs from the first in how calls travel, not in
-# what contracts do.
-pytestmark = pytest.mark.parametrize(
-    "kept_chain",
-    ["embedded", pytest.param("anvil", marks=pytest.mark.anvil)],
-    indirect=True,
-    scope="module",
-)
-
 DIRECT, KZG, HASH, BLOB = range(4)
 IDLE, SHARE, SUBMIT, CHALLENGE, OPEN, DONE, ABORTED = range(7)
 DROPPED, CONVICTED, CHALLENGED, ANSWERED, REPORTED, CLAIMED = (1 << bit for bit in range(6))

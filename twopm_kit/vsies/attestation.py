@@ -305,18 +305,32 @@ class Attestation(_Signed):
         trusted = _addresses("allocators", allocators), _addresses("validators", validators)
         self._require(self.schema == subject.schema, "attestation is for another schema")
         self._require(self.schema != ZERO, "dataset has no schema")
-        place = subject.chain_id, subject.contract
-        assignment = _assignment(place, self.task_id, self.schema, self.validator_address)
-        allocator = _signer(assignment, self.allocator_signature)
+        allocator = _signer(self._assigned(subject), self.allocator_signature)
         self._require(allocator in trusted[0], "allocator is not trusted here")
-        signer = _signer(
-            _verdict(subject, self.task_id, self.u_hash, self.public_fields_hash), self.validator_signature
-        )
+        signer = _signer(self._said(subject), self.validator_signature)
         self._require(signer == self.validator_address, "validator has not signed this")
         self._require(signer in trusted[1], "validator is not trusted here")
         self._require(allocator != signer, "allocator and validator are one")
         self._require(subject.contributor not in (allocator, signer), "contributor attests itself")
         return allocator
+
+    def signed_by(self, subject: Subject) -> tuple[str, str]:
+        """Tell whose the signatures of allocator and validator are; whether to trust them says `verify`.
+
+        Raises
+        ------
+        AttestationError
+            A signature is nobody's.
+        """
+        allocator = _signer(self._assigned(subject), self.allocator_signature)
+        return allocator, _signer(self._said(subject), self.validator_signature)
+
+    def _assigned(self, subject: Subject) -> SignableMessage:
+        place = subject.chain_id, subject.contract
+        return _assignment(place, self.task_id, self.schema, self.validator_address)
+
+    def _said(self, subject: Subject) -> SignableMessage:
+        return _verdict(subject, self.task_id, self.u_hash, self.public_fields_hash)
 
     def _require(self, right: bool, reason: str) -> None:
         if not right:

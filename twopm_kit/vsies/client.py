@@ -122,8 +122,8 @@ class DataClient:
         """Validate, standardise, encrypt, store and index a table.
 
         All rows are validated and standardised before one is encrypted, and the plan is held against the
-        index before anything is stored. Nothing in clear leaves the process, and nothing in clear is written
-        (but workbooks and tensors that lie behind a URL: they are read from a temporary copy on this disk).
+        index before anything is stored. Nothing in clear leaves the process, and nothing in clear is written:
+        workbooks and tensors that lie behind a URL are read from memory without a name, which ends with it.
         With `n_jobs` above 1, rows go to processes of this user through pipes that nobody else can open.
 
         A call that was interrupted, by whatever means, goes on where it was when it is made again with the

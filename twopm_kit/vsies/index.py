@@ -4,7 +4,7 @@ import operator
 from base64 import b32decode, b32encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from html import escape
 from threading import Lock
@@ -667,45 +667,53 @@ class _Log:
         self._chain, self._contract = chain, contract
         self._lock = Lock()
         self._first: int | None = None
-        self._forget()
+        self._said = _Said()
 
-    def _forget(self) -> None:
-        self.datasets: dict[int, bytes] = {}  # number -> schema hash
-        self.uploads: dict[int, UploadEntry] = {}
-        self._roles: dict[tuple[int, str], int] = {}
-        self._next: int | None = None
-        self._mark: str | None = None
-
-    def read(self) -> "_Log":
+    def read(self) -> "_Said":
         """Take in what is new; after a reorganisation of the chain, everything again."""
         with self._lock:
-            self._read()
-        return self
+            # in one step, when all is read: a reading that is interrupted must count nothing twice
+            self._said = self._read(self._said)
+            return self._said
 
-    def _read(self) -> None:
+    def _read(self, said: "_Said") -> "_Said":
         if self._first is None:
             self._first = int(self._contract.first_block())
-        if self._next is not None and self._chain.block_hash(self._next - 1) != self._mark:
-            self._forget()
-        start = self._first if self._next is None else self._next
+        if said.next is not None and self._chain.block_hash(said.next - 1) != said.mark:
+            said = _Said()
+        start = self._first if said.next is None else said.next
         head = self._chain.block_number
-        if head >= start:
-            mark = self._chain.block_hash(head)
-            for event in self._contract.events(from_block=start, to_block=head):
-                self._take(event)
-            self._next, self._mark = head + 1, mark
+        if head < start:
+            return said
+        mark = self._chain.block_hash(head)
+        fresh = _Said(dict(said.datasets), dict(said.uploads), dict(said.roles), head + 1, mark)
+        for event in self._contract.events(from_block=start, to_block=head):
+            fresh.take(event)
+        return fresh
+
+
+@dataclass
+class _Said:
+    """What the events say up to a block; once it is read, nobody changes it."""
+
+    datasets: dict[int, bytes] = field(default_factory=dict)  # number -> schema hash
+    uploads: dict[int, UploadEntry] = field(default_factory=dict)
+    roles: dict[tuple[int, str], int] = field(default_factory=dict)
+    next: int | None = None
+    mark: str | None = None
 
     def trusted(self, dataset_id: int, role: Role) -> list[str]:
-        found = ((number, account) for (number, account), held in self._roles.items() if held & role)
+        found = ((number, account) for (number, account), held in self.roles.items() if held & role)
         return [account for number, account in found if number == dataset_id]
 
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Take in one event."""
         said = event.args
         if event.name == "DatasetRegistered":
             self.datasets[int(said["datasetId"])] = bytes(said["schemaHash"])
         elif event.name in ("RoleGranted", "RoleRevoked"):
             key = int(said["datasetId"]), str(said["account"])
-            self._roles[key] = self._roles.get(key, 0) ^ int(said["role"])
+            self.roles[key] = self.roles.get(key, 0) ^ int(said["role"])
         elif event.name == "DataUploaded":
             entry = _entry(said, event.block)
             self.uploads[entry.upload_id] = entry

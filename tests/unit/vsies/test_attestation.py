@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 from eth_account.messages import encode_typed_data
@@ -178,6 +179,14 @@ def test_a_demo_that_checks_one_signature_could_be_cheated_and_this_cannot(attes
     )
     with pytest.raises(AttestationError, match="allocator is not trusted here"):
         stolen.verify(SUBJECT, allocators=[ALLOCATOR.address], validators=[forger.address])
+
+
+def test_who_signed_is_told_whoever_it_is(attestation):
+    assert attestation.signed_by(SUBJECT) == (ALLOCATOR.address, VALIDATOR.address)
+    moved = replace(attestation, public_fields_hash=keccak(b"other"))
+    allocator, signer = moved.signed_by(SUBJECT)
+    assert allocator == ALLOCATOR.address
+    assert signer not in (ALLOCATOR.address, VALIDATOR.address)
 
 
 def test_public_facts_have_one_text_and_one_hash():

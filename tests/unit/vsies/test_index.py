@@ -268,6 +268,33 @@ def test_searches_from_several_threads_count_nothing_twice(chain, index, put):
     assert [entry.attested for entry in found] == [1] * 8
 
 
+def test_a_reading_that_is_interrupted_counts_nothing_twice(chain, index, put, monkeypatch):
+    owner, validator, allocator = (chain.account(n) for n in ("owner", "validator", "allocator"))
+    fresh = DataIndex.at(chain, index.address)
+    assert fresh.find() == []
+    attested(index, put(), owner, validator, allocator)
+    events = fresh.contract.events
+
+    def cut(after):
+        def some(*given, **named):
+            for number, event in enumerate(events(*given, **named)):
+                if number == after:
+                    raise KeyboardInterrupt
+                yield event
+
+        return some
+
+    count = len(events(from_block=0, to_block=chain.block_number))
+    for after in range(count - 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(fresh.contract, "events", cut(after))
+            with pytest.raises(KeyboardInterrupt):
+                fresh.find()
+    assert [entry.attested for entry in fresh.find()] == [1]
+    assert fresh.validators(1) == [validator.address]
+    assert fresh.allocators(1) == [allocator.address]
+
+
 def attested(index, upload, owner, validator, allocator):
     for account, role in ((validator, "validator"), (allocator, Role.ALLOCATOR)):
         index.grant(1, account, role, sender=owner)

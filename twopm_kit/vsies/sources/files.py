@@ -5,7 +5,8 @@ import gzip
 import hashlib
 import io
 import lzma
-import tempfile
+import os
+import shutil
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -179,17 +180,21 @@ class Place:
         return digest.digest()
 
     def on_disk(self) -> Path:
-        """Return a local path with the same bytes; a copy of a remote file lives as long as this place."""
+        """Return a path of this process with the same bytes, good as long as this place.
+
+        What is not on this machine is copied to memory that has no name: a process that is killed leaves
+        nothing in clear behind.
+        """
         if self.local is not None:
             return self.local
         if not hasattr(self, "_copy"):
-            folder = tempfile.TemporaryDirectory(prefix="twopm-source-")
-            self._remove = weakref.finalize(self, folder.cleanup)
-            self._copy = Path(folder.name) / (self.name or "file")
-            with self.open() as stream, self._copy.open("wb") as copy, self._telling("cannot be read"):
-                while block := stream.read(BLOCK):
-                    copy.write(block)
-        return self._copy
+            copy = os.fdopen(os.memfd_create("source"), "wb")
+            weakref.finalize(self, copy.close)
+            with self.open() as stream, self._telling("cannot be read"):
+                shutil.copyfileobj(stream, copy, BLOCK)
+                copy.flush()
+            self._copy = copy
+        return Path(f"/proc/self/fd/{self._copy.fileno()}")
 
 
 class Unpacked(io.RawIOBase):

@@ -36,6 +36,7 @@ _SAW = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 _KINDS = {"i": "int", "f": "float", "b": "bool", "u": "text"}
 _OVERFLOW = "\0"
 _TIME = "datetime64[us]"
+_ZERO = r"\s*[+-]?0[0-9]+\s*"
 # str.splitlines would also break at form feeds and Unicode's own line ends
 _A_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
@@ -83,8 +84,10 @@ class TextTable(DataSource):
     - Missing are the cells in ``missing``, by default empty ones, NA, N/A, n/a, #N/A, NaN, nan, null, NULL.
     - A column is ``int64`` if all its cells are whole numbers (``Int64`` if some are missing), else
       ``float64`` if all are numbers, else ``bool`` (``boolean``) if all are True or False (or TRUE, true),
-      else ``str``: there each cell is the text of the file, so 007 stays 007 and =A1+B1 is just text. Whole
-      numbers outside int64 are text. ``dtypes`` asks for others; cells that do not fit are refused.
+      else ``str``: there each cell is the text of the file, so =A1+B1 is just text. A column in which any
+      cell is a whole number with a leading zero (01234, 007; not 0, 0.5, -0) is ``str`` as well, for it names
+      something: a postcode, an id. Whole numbers outside int64 are text. ``dtypes`` asks for others; cells
+      that do not fit are refused.
 
     Parameters
     ----------
@@ -109,8 +112,9 @@ class TextTable(DataSource):
 
     Notes
     -----
-    The first pass over the file decides dtypes and checks every row; each later pass reads it once more. Both
-    hold one chunk in memory. Numbers are read to the nearest float64.
+    The first pass over the file decides dtypes and checks every row; each later pass reads it once more. Each
+    holds one chunk in memory. Where something looks like a leading zero, one more pass looks at the columns
+    of numbers. Numbers are read to the nearest float64.
     """
 
     unpacks = True
@@ -297,7 +301,7 @@ class TextTable(DataSource):
 
     def _lines(self, tick: Tick = lambda _: None) -> "_Lines":
         lines = _Lines(self._place.unpacked(tick), self.name, self._encoding)
-        lines.delimiter = self._head.delimiter if hasattr(self, "_head") else ","
+        lines.count(self._head.delimiter if hasattr(self, "_head") else ",")
         return lines
 
     def _frames(self, lines: "_Lines", dtypes: Mapping[str, str]) -> Iterator[pd.DataFrame]:
@@ -361,6 +365,8 @@ class TextTable(DataSource):
                     continue
             if doubtful:
                 self._count_cells()
+            if lines.zeros:
+                self._keep_zeros(survey)
             self._found = survey
         return self._found
 
@@ -378,6 +384,22 @@ class TextTable(DataSource):
         # A row that is too short leaves its last cell missing: only then can the sum hide one too long.
         short = len(names) > 1 and "missing" in survey.seen[names[-1]]
         return survey, short or lines.delimiters != (len(names) - 1) * survey.rows
+
+    def _keep_zeros(self, survey: _Survey) -> None:
+        """Make text of the columns of numbers in which one would lose a leading zero."""
+        numbers = {
+            name: "str"
+            for name, kinds in survey.seen.items()
+            if name not in self._asked and {"int", "float"} & kinds and dtype_of(kinds) != "str"
+        }
+        with self._lines() as lines:
+            for frame in self._frames(lines, numbers) if numbers else ():
+                for name in list(numbers):
+                    if frame[name].str.fullmatch(_ZERO).fillna(value=False).any():
+                        survey.seen[name].add("text")
+                        del numbers[name]
+                if not numbers:
+                    return
 
     def _look_at(self, column: "pd.Series[Any]", name: str, survey: _Survey) -> None:
         """Add the kinds of cells of a piece of a column; refuse those that its dtype does not allow."""
@@ -486,7 +508,8 @@ class TextTable(DataSource):
 class _Lines(io.TextIOBase):
     """Text of a file, piece by piece: refused where it holds what a table may not hold.
 
-    A refusal names the line. `delimiters` counts those read after `skip`.
+    A refusal names the line. `delimiters` counts those read after `skip`; `zeros` tells whether a cell may be
+    a number with a leading zero.
     """
 
     def __init__(self, raw: Unpacked, shown: str, encoding: str) -> None:
@@ -498,11 +521,18 @@ class _Lines(io.TextIOBase):
         self._ended = False
         self.left = CHUNK
         self.overdrawn = False
-        self.delimiter = ","
-        self.delimiters = 0
+        self.count(",")
 
     def readable(self) -> bool:
         return True
+
+    def count(self, delimiter: str) -> None:
+        """Look out for this delimiter from here on."""
+        self.delimiter, self.delimiters = delimiter, 0
+        self._before, self.zeros = "", False
+        # it begins with a plain sign, for which re searches fast; before it a cell begins, or its sign stands
+        edge = rf"[^\s\"{re.escape(delimiter)}"
+        self._zero = re.compile(rf"0(?<!{edge}+-]0)(?<!{edge}][+-]0)[0-9]")
 
     def skip(self, characters: int) -> None:
         """Read over the first characters."""
@@ -511,7 +541,7 @@ class _Lines(io.TextIOBase):
             self._kept = text[characters:]
             characters = max(0, characters - len(text))
             self.left = CHUNK
-        self.delimiters = 0
+        self.count(self.delimiter)
 
     def read(self, size: int | None = -1) -> str:  # noqa: ARG002  (a piece is as long as it is)
         """Return the next piece of text, and none at the end."""
@@ -528,6 +558,10 @@ class _Lines(io.TextIOBase):
 
     def _counted(self, text: str) -> str:
         self.delimiters += text.count(self.delimiter)
+        if not self.zeros:
+            text_before = self._before + text  # a cell may begin at the end of one piece
+            self.zeros = self._zero.search(text_before) is not None
+            self._before = text_before[-3:]
         return text
 
     def _decoded(self, block: bytes) -> str:

@@ -30,7 +30,7 @@ LARGEST = 2 * CELLS
 # and says plain JSON: a line about the sheets, then one for each row.
 _READER = """
 import datetime, json, resource, sys
-path, sheet, memory, seconds = json.loads(sys.argv[1])
+sheet, memory, seconds = json.loads(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -41,7 +41,7 @@ def plain(cell):
     if isinstance(cell, (bool, int, float, str)):
         return cell
     return str(cell)
-book = python_calamine.CalamineWorkbook.from_path(path)
+book = python_calamine.CalamineWorkbook.from_filelike(sys.stdin.buffer)
 names = book.sheet_names
 found = sheet if isinstance(sheet, str) else names[sheet] if sheet < len(names) else None
 if found not in names:
@@ -160,11 +160,11 @@ class Workbook(DataSource):
             if head[:2] == b"PK":
                 stream.seek(0)
                 checked_zip(stream, self.name)
-        order = json.dumps([str(self._place.on_disk()), sheet, MEMORY, SECONDS])
-        with tempfile.TemporaryFile() as faults:
-            with subprocess.Popen(  # noqa: S603  (this interpreter, a fixed program, a path as its argument)
+        order = json.dumps([sheet, MEMORY, SECONDS])
+        with tempfile.TemporaryFile() as faults, self._place.on_disk().open("rb") as book:
+            with subprocess.Popen(  # noqa: S603  (this interpreter, a fixed program, numbers and a name)
                 [sys.executable, "-I", "-c", _READER, order],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=faults,
+                stdin=book, stdout=subprocess.PIPE, stderr=faults,
                 env={**os.environ, "RUST_BACKTRACE": "0"},
             ) as reader:  # fmt: skip
                 try:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -42,12 +43,16 @@ class IPFSPlace:
     Raises
     ------
     StoreError
-        If the address carries a user, a path or a query.
+        If the address is none, or carries a user, a path, a query or a fragment.
     """
 
     def __init__(self, url: str) -> None:
-        address = httpx.URL(url)
-        if not address.host or address.userinfo or address.query or address.path not in ("", "/"):
+        try:
+            parts, address = urlsplit(url), httpx.URL(url)
+            whole = bool(address.host) and parts.port != 0  # reading it also refuses one above 65535
+        except (ValueError, httpx.InvalidURL):
+            whole = False
+        if not whole or address.userinfo or address.query or address.fragment or parts.path not in ("", "/"):
             raise StoreError(
                 "the address of an IPFS node is ipfs+http://host:port and nothing else",
                 hint="use ipfs+http://127.0.0.1:5001 for a node on this machine",

@@ -152,6 +152,11 @@ class Manifest:
         """The object's CID."""
         return file_cid(self.leaves, self.size)
 
+    @cached_property
+    def _found(self) -> dict[bytes, int]:
+        """Where each SHA-256 comes first: a search for each bad slice would take the square of the time."""
+        return {leaf: index for index, leaf in reversed(list(enumerate(self.leaves)))}
+
     def fault(self, index: int, held: bytes | None) -> str:
         """Say what is wrong with a slice: missing, reordered, truncated, too long, corrupted; or nothing.
 
@@ -168,8 +173,8 @@ class Manifest:
         digest = hashlib.sha256(held).digest()
         if len(held) == expected and slice_root(held, self.entries[index]) == self.segments[index]:
             return "" if digest == self.leaves[index] else "named with another SHA-256 by the manifest"
-        if digest in self.leaves and digest != self.leaves[index]:
-            return f"reordered: slice {self.leaves.index(digest)} stands in its place"
+        if digest != self.leaves[index] and (other := self._found.get(digest)) is not None:
+            return f"reordered: slice {other} stands in its place"
         if len(held) < expected:
             return f"truncated: {len(held):,} of {expected:,} bytes"
         if len(held) > expected:

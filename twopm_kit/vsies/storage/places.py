@@ -4,10 +4,12 @@ A place keeps named bytes. It need not be believed: the store checks whatever it
 it asked for. Credentials come from the environment, and neither ``repr`` nor errors show them.
 """
 
+import errno
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
@@ -75,7 +77,7 @@ class FilePlace:
         Raises
         ------
         StoreError
-            If the place does not answer or refuses.
+            If the place does not answer or refuses, or what lies there is no plain file.
         """
         path = f"{self._base}/{name}"
         try:
@@ -86,6 +88,8 @@ class FilePlace:
                     held = _bounded(file, most + 1)
         except FileNotFoundError:
             return None
+        except StoreError:
+            raise
         except Exception as cause:  # noqa: BLE001  every back end has errors of its own
             raise self._failed("read", name, cause) from None
         return bytes(held)
@@ -110,7 +114,7 @@ class FilePlace:
             if draft != path:
                 with suppress(Exception):
                     self._fs.rm_file(draft)
-            raise self._failed("write", name, cause) from None
+            raise cause if isinstance(cause, StoreError) else self._failed("write", name, cause) from None
 
     def publish(self, name: str, manifest: bytes, nodes: Iterable[Block] = ()) -> None:  # noqa: ARG002
         """Write the manifest; files need no nodes.
@@ -137,13 +141,69 @@ def _bounded(file: IO[bytes], most: int) -> bytes:
 
 
 class _OneFolder(LocalFileSystem):  # type: ignore[misc]
-    """The local file system, with a move that replaces what is there in one step."""
+    """The local file system, for a folder that others may write to as well.
+
+    Whoever can write to it could put a link where an object's folder belongs, or a pipe that never ends where
+    a file belongs. So each object's folder is opened first, links not followed, and everything is done within
+    what was opened; only plain files are read.
+    """
 
     cachable = False
 
+    def open(self, path: str, mode: str = "rb", **_options: Any) -> IO[bytes]:
+        """Open a plain file for reading."""
+        with _within(path) as (folder, name):
+            try:
+                # without O_NONBLOCK, opening a pipe waits for a writer
+                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            except OSError as cause:
+                if cause.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+                    raise _strange(path, "plain file") from None
+                raise
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise _strange(path, "plain file")
+        return os.fdopen(handle, mode)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "create", **_options: Any) -> None:  # noqa: ARG002
+        """Write a file that is not there yet."""
+        with _within(path) as (folder, name):
+            handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+        with os.fdopen(handle, "wb") as file:
+            file.write(value)
+
     def mv(self, path1: str, path2: str, **_options: Any) -> None:
-        """Move a file over another: readers see the old one or the new one."""
-        os.replace(path1, path2)  # noqa: PTH105  both are the file system's own texts
+        """Move a file over another of its folder: readers see the old one or the new one."""
+        with _within(path1) as (folder, name):
+            os.replace(name, path2.rpartition("/")[2], src_dir_fd=folder, dst_dir_fd=folder)
+
+    def rm_file(self, path: str) -> None:
+        """Remove a file."""
+        with _within(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+
+
+@contextmanager
+def _within(path: str) -> Iterator[tuple[int, str]]:
+    """Open the folder of a file, which must not be a link; yield it and the file's name."""
+    folder, _, name = path.rpartition("/")
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as cause:
+        if cause.errno in (errno.ELOOP, errno.ENOTDIR) and os.path.lexists(folder):
+            raise _strange(folder, "folder") from None
+        raise
+    try:
+        yield handle, name
+    finally:
+        os.close(handle)
+
+
+def _strange(path: str, expected: str) -> StoreError:
+    return StoreError(
+        f"{path} is a link or something else; expected a {expected}",
+        hint="remove it, find out who put it there, and put the object again",
+    )
 
 
 def open_place(url: str | Path | None) -> Place:
@@ -176,7 +236,7 @@ def open_place(url: str | Path | None) -> Place:
     scheme, marked, rest = url.partition("://")
     if not marked or scheme == "file":
         folder = os.path.abspath(os.path.expanduser(rest if marked else url))  # noqa: PTH100, PTH111
-        return FilePlace(_OneFolder(), folder, f"file://{folder}", whole=False)
+        return _folder_place(folder)
     if scheme == "memory":
         return FilePlace(MemoryFileSystem(), f"/{rest.strip('/')}", url, whole=True)
     if scheme == "s3":
@@ -189,18 +249,24 @@ def open_place(url: str | Path | None) -> Place:
     return _open_other(url, scheme)
 
 
+def _folder_place(folder: str) -> FilePlace:
+    return FilePlace(_OneFolder(), folder, f"file://{folder}", whole=False)
+
+
 def _open_other(url: str, scheme: str) -> FilePlace:
     """Whatever else fsspec has a back end for."""
     from fsspec.core import url_to_fs
 
     try:
         fs, base = url_to_fs(url)
+        parts = urlsplit(url)
     except Exception as cause:  # noqa: BLE001  every back end has errors of its own
         raise StoreError(
             f"fsspec opens no place of kind {scheme}:// here: {type(cause).__name__}",
             hint="use file://, memory://, s3:// or ipfs+http://, or install the back end that fsspec names",
         ) from None
-    parts = urlsplit(url)
+    if isinstance(fs, LocalFileSystem):
+        return _folder_place(base)
     shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     return FilePlace(fs, base, shown, whole=scheme in _OBJECT_STORES)
 

@@ -1,18 +1,25 @@
 """Parquet, workbooks, pictures, folders and databases: the same rows each time, and what is refused."""
 
+import os
 import shutil
+import signal
 import sqlite3
 import struct
+import subprocess
+import sys
 import traceback
 import zlib
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from twopm_kit.errors import SourceError
 from twopm_kit.vsies.sources import formats, open_source, read
@@ -138,6 +145,44 @@ def test_workbooks_that_are_hostile(tmp_path, monkeypatch):
     monkeypatch.setattr("twopm_kit.vsies.sources.files.UNPACKED_FLOOR", 1000)
     monkeypatch.setattr("twopm_kit.vsies.sources.files.RATIO", 2)
     refused(FIXTURES / "people.xlsx", "unpacks from")
+
+
+KILLED = """
+import os, signal, sys
+from twopm_kit.vsies.sources import arrays, files, read, workbooks
+import fsspec
+kind, path = sys.argv[1:]
+far = fsspec.filesystem("memory")
+far.pipe_file("/far." + kind, open(path, "rb").read())
+copied = files.Place.on_disk
+def kill(place):
+    print(copied(place).read_bytes() == open(path, "rb").read(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+files.Place.on_disk = kill
+read("memory://far." + kind)
+"""
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "pt", "safetensors"])
+def test_copies_of_far_files_leave_nothing_behind(kind, tmp_path, monkeypatch):
+    path = FIXTURES / "people.xlsx" if kind == "xlsx" else tmp_path / f"far.{kind}"
+    if kind == "pt":
+        torch.save({"x": torch.arange(6.0)}, path)
+    elif kind == "safetensors":
+        save_file({"x": torch.arange(6.0)}, path)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, kind, str(path)],
+        env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "True\n"), done.stderr
+    assert not list(temporary.iterdir())
+    # and a copy is read like the file itself
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    fsspec.filesystem("memory").pipe_file(f"/far.{kind}", path.read_bytes())
+    assert read(f"memory://far.{kind}").equals(read(path))
+    assert not list(temporary.iterdir())
 
 
 # Pictures --------------------------------------------------------------------------------------------------
@@ -294,6 +339,12 @@ def test_queries(database):
     refused(url, "no table 'none'", table="none")
     refused(url, "either query= or table=")
     refused(url, "either query= or table=", query="SELECT 1", table="people")
+
+
+def test_text_that_a_database_gives_keeps_its_zeros(database):
+    frame = read(f"sqlite:///{database}", query="SELECT '007' AS code, 7 AS number UNION ALL SELECT '12', 12")
+    assert frame.code.to_list() == ["007", "12"]
+    assert frame.number.to_list() == [7, 12]
 
 
 def test_nothing_is_written(database, tmp_path):

@@ -179,6 +179,36 @@ def test_no_digit_is_lost(write):
     assert frame.gap.to_list() == [9007199254740993, pd.NA]
 
 
+@pytest.mark.parametrize("cell", ["01234", "007", "00", "-07", "+07", " 07 ", '"07"'])
+@pytest.mark.parametrize("rows", [1, 100])
+def test_no_leading_zero_is_lost(write, cell, rows):
+    text = cell.strip('"')
+    # the other columns look alike, and stay numbers
+    lines = ["1,1,0", "0,0.5,-0", f"{cell},1e05,10", "NA,2,100"]
+    frame = read(write("code,number,whole\n" + "\n".join(lines) + "\n"), rows=rows)
+    assert [str(dtype) for dtype in frame.dtypes] == ["str", "float64", "int64"]
+    assert frame.code.fillna("").to_list() == ["1", "0", text, ""]
+    alone = read(write(f"code\n{cell}\n12\n"), rows=rows)
+    assert alone.code.to_list() == [text, "12"]
+    assert read(write(f"x,1.5\ny,{cell}\n"), header=False, rows=rows).x1.to_list() == ["1.5", text]
+    assert read(write(f"code\n{cell}\n12\n"), dtypes={"code": "int64"}).code.to_list() == [int(text), 12]
+
+
+def test_what_only_looks_like_a_leading_zero_stays_a_number(write):
+    lines = ["2026-01-05,01:02 03,1.07,1e-05,0.07", "2026-01-06,04:05 06,2.01,1E+05,-0.01"]
+    frame = read(write("day,time,version,a,b\n" + "\n".join(lines) + "\n"))
+    assert frame.a.to_list() == [1e-5, 1e5]
+    assert frame.b.to_list() == [0.07, -0.01]
+    assert frame.version.to_list() == [1.07, 2.01]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_leading_zero_is_seen_where_pieces_meet(write, monkeypatch, size):
+    monkeypatch.setattr("twopm_kit.vsies.sources.tables._BLOCK", size)
+    for at in range(4):
+        assert read(write(f"a,b\n{'1' * at},2\n{'1' * at},-07\n")).b.to_list() == ["2", "-07"]
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=20), st.integers(1, 7))
 def test_floats_come_back_bit_by_bit(tmp_path, values, rows):

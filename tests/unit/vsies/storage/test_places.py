@@ -1,5 +1,7 @@
 """Places: any fsspec URL opens, credentials show nowhere, and refusals are told apart from absence."""
 
+import os
+import socket
 import traceback
 
 import pytest
@@ -30,6 +32,16 @@ def test_addresses_with_credentials_are_refused(url):
     assert "key=" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["ipfs+http://a:port", "ipfs+http://a:99999", "ipfs+http://[x", "ipfs+http://a:1#b", "https://[x"],
+)
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(StoreError) as caught:
+        Store(url)
+    assert caught.value.hint
+
+
 def test_unknown_kinds_are_refused():
     with pytest.raises(StoreError, match="no place of kind nowhere://"):
         Store("nowhere://x")
@@ -54,6 +66,7 @@ def test_a_user_in_a_url_is_not_shown(tmp_path):
     store = Store("remote-memory://user:secret@host/place")
     assert repr(store) == "Store(remote-memory://host/place)"
     assert "secret" not in repr(store._place)
+    assert store.get(store.put(b"kept far away")) == b"kept far away"
 
 
 def test_the_wrong_key_is_refused_and_not_shown(s3, monkeypatch):
@@ -89,6 +102,56 @@ def test_a_folder_that_refuses_is_named(tmp_path):
     store = Store(f"file://{tmp_path}/file")
     with pytest.raises(StoreError, match=r"did not (read|write)"):
         store.put(b"abc")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "000000"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "socket"])
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path, name, kind, monkeypatch):
+    store = Store(tmp_path / "store")
+    stored = store.put(b"abc")
+    folder = tmp_path / "store" / stored.root
+    (folder / name).rename(tmp_path / name)
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        elif kind == "link":
+            (folder / name).symlink_to(tmp_path / name)
+        elif kind == "folder":
+            (folder / name).mkdir()
+        else:
+            monkeypatch.chdir(folder)  # the path of a socket has to be short
+            listening.bind(name)
+        for work in (lambda: store.get(stored), lambda: store.verify(stored), lambda: store.put(b"abc")):
+            with pytest.raises(StoreError, match="expected a plain file") as caught:
+                work()
+            assert "remove it" in caught.value.hint
+    assert (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_link_in_place_of_an_objects_folder_is_not_followed(tmp_path, scheme):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "000000").write_bytes(b"precious")
+    stored = Store().put(b"abc")
+    store = Store(f"{scheme}://{tmp_path}/store")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / stored.root).symlink_to(tmp_path / "victim")
+    for work in (
+        lambda: store.get(stored),
+        lambda: store.put(b"abc"),
+        lambda: store._place.write(f"{stored.root}/000000", b"abc", b""),
+    ):
+        with pytest.raises(StoreError, match="expected a folder"):
+            work()
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["000000"]
+    assert (tmp_path / "victim" / "000000").read_bytes() == b"precious"
+
+
+def test_the_folder_of_the_store_may_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "disk")
+    stored = Store(tmp_path / "store").put(b"abc")
+    assert Store(tmp_path / "disk").get(stored) == b"abc"
 
 
 def test_a_place_shows_where_it_is(tmp_path):

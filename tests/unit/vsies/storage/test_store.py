@@ -1,5 +1,6 @@
 """The store: whole or not at all, resumable, and every fault of what it reads is found and named."""
 
+import hashlib
 import json
 import multiprocessing
 import threading
@@ -474,3 +475,22 @@ def test_storing_a_large_file_needs_little_memory(tmp_path, objects):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 6 * SLICE
+
+
+def test_a_bad_slice_is_looked_up_and_not_searched_for():
+    class Unsearched(tuple):
+        __slots__ = ()
+
+        def __contains__(self, _):
+            pytest.fail("searched for")
+
+        def index(self, *_):
+            pytest.fail("searched for")
+
+    parts = [b"one", b"two", b"one"]
+    leaves = Unsearched(hashlib.sha256(part).digest() for part in parts)
+    manifest = Manifest(3 * SLICE, (bytes(32),) * 3, leaves)
+    assert manifest.fault(0, b"two") == "reordered: slice 1 stands in its place"
+    assert manifest.fault(1, b"one") == "reordered: slice 0 stands in its place"
+    assert manifest.fault(2, b"one").startswith("truncated")
+    assert manifest.fault(1, b"three").startswith("truncated")
