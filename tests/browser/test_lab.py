@@ -129,3 +129,23 @@ def test_outputs_can_be_read_in_both_themes(ran, theme):
         ran.show(board)
         ran.picture()
     assert ran.page.evaluate(FAINT) == {}
+
+
+@pytest.mark.parametrize("ran", ["12_prove_your_data"], indirect=True)
+def test_a_value_is_changed_by_hand_and_its_proof_fails(ran):
+    desk = ran.page.locator(".jp-OutputArea-output").filter(has=ran.page.get_by_text("Prove and forge")).first
+    ran.show(desk)
+    row, value = (desk.get_by_role("spinbutton", name=name) for name in ("row", "value"))
+    verdicts = {"99.99": "✕ not believed, whatever is tried", "20": "✓ believed, with a new proof"}
+    row.fill("10")
+    row.press("Enter")
+    desk.get_by_text("row 10: stays").wait_for()
+    for number, verdict in verdicts.items():
+        value.fill(number)
+        value.press("Enter")
+        desk.get_by_text(f"becomes {number}").wait_for()
+        desk.locator(".jupyter-button").click()
+        desk.get_by_text(f"Row 10: {verdict}").wait_for(timeout=60_000)
+        desk.get_by_text("the proof does not hold").first.wait_for()
+    assert ran.page.locator(ERRORS).count() == 0
+    ran.picture(desk)

@@ -71,7 +71,7 @@ TABLES = {
     "mixed cells": (pd.DataFrame({"d": ["a", 1]}), "type int"),
     "decimals": (pd.DataFrame({"d": [decimal.Decimal(1)]}), "type Decimal"),
     "identifiers": (pd.DataFrame({"d": [f"k{i}" for i in range(65)]}), "65 categories"),
-    "half a surrogate": (pd.DataFrame({"\ud800": [1.0]}), "surrogate"),
+    "half a surrogate": (pd.DataFrame([[1.0]], columns=pd.Index(["\ud800"], dtype=object)), "surrogate"),
     "a long name": (pd.DataFrame({"x" * 300: [1.0]}), "longer than"),
 }
 

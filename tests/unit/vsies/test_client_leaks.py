@@ -58,19 +58,38 @@ def snapshot(path):
         busy = False
 
 
+def placed(path, folder):
+    """Where a name leads that is looked for in an open folder."""
+    place = os.readlink(f"/proc/self/fd/{folder}") if folder not in (None, -1) else ""
+    return os.path.join(place, os.fsdecode(path))
+
+
+def about_to_open(path, flags):
+    if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        snapshot(path)
+        opened.add(os.path.abspath(path))
+
+
+def opening(path, flags, mode=0o777, *, dir_fd=None, real=os.open):
+    """What an audit hook is not told: in which open folder."""
+    if dir_fd is not None and not off:
+        about_to_open(placed(path, dir_fd), flags)
+    return real(path, flags, mode, dir_fd=dir_fd)
+
+
 def hook(event, arguments):
     if busy or off:
         return
     if event == "open" and not isinstance(arguments[0], int):
-        path, flags = os.fsdecode(arguments[0]), arguments[2] or 0
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            snapshot(path)
-            opened.add(os.path.abspath(path))
+        about_to_open(os.fsdecode(arguments[0]), arguments[2] or 0)
     elif event in ("os.rename", "os.link"):
-        snapshot(arguments[0])
-        snapshot(arguments[1])
-        opened.add(os.path.abspath(os.fsdecode(arguments[1])))
-    elif event in ("os.remove", "os.truncate"):
+        here, there = (placed(*arguments[i::2]) for i in range(2))
+        snapshot(here)
+        snapshot(there)
+        opened.add(os.path.abspath(there))
+    elif event == "os.remove":
+        snapshot(placed(*arguments))
+    elif event == "os.truncate":
         snapshot(arguments[0])
     elif event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system", "os.fork"):
         keep("process", repr(arguments).encode())
@@ -122,6 +141,7 @@ for name in ("work", "store"):
     (folder / name).mkdir()
 watch = Watch(os.environ["TMPDIR"], os.environ["HOME"], os.getcwd(), folder, folder / "work")
 sys.addaudithook(hook)
+os.open = opening
 for name in ("send", "sendall", "sendto", "sendmsg"):
     passing(name)
 
