@@ -1,13 +1,14 @@
 """What the kit's deployed contracts have in common: how one is put on a chain, found, and called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any, ClassVar, Self
 
 from twopm_kit.chain.accounts import Account
 from twopm_kit.chain.connection import Chain
 from twopm_kit.chain.contract import Contract, Receipt
-from twopm_kit.errors import ChainError
+from twopm_kit.errors import ChainError, ContractReverted
 
 __all__ = ["Deployed", "facts_table"]
 
@@ -33,6 +34,8 @@ class Deployed:
 
     #: Name of the contract's artefact.
     CONTRACT: ClassVar[str]
+    #: What to do about the contract's refusals, by their reason.
+    HINTS: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, chain: Chain, contract: Contract) -> None:
         self.chain = chain
@@ -66,8 +69,18 @@ class Deployed:
             The contract refuses; its ``reason`` says why, and nothing has changed.
         """
         options: dict[str, Any] = {"blobs": list(blobs)} if blobs else {}
-        receipt: Receipt = self.contract.method(method)(*arguments, sender=sender, value=value, **options)
+        with self.explained():
+            receipt: Receipt = self.contract.method(method)(*arguments, sender=sender, value=value, **options)
         return receipt
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what to do about a refusal of the contract, where `HINTS` knows."""
+        try:
+            yield
+        except ContractReverted as refused:
+            hint = self.HINTS.get(refused.reason, refused.hint)
+            raise ContractReverted(refused.message, reason=refused.reason, hint=hint) from refused
 
     def event(self, receipt: Receipt, name: str) -> Mapping[str, Any]:
         """Return the fields of the first event of this name that the contract wrote in a transaction.

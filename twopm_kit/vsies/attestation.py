@@ -345,13 +345,13 @@ def refused(reason: str) -> AttestationError:
     return AttestationError(f"the attestation is refused: {reason}", hint=_HINT)
 
 
-class Allocator:
-    """Gives tasks to validators, with its account's signature.
+class _Signer:
+    """Who signs for one index.
 
     Parameters
     ----------
     account : Account
-        Holds the key; needs the allocator's role in the dataset.
+        Holds the key; needs its role in the dataset.
     chain_id : int
         Chain (EIP-155).
     contract : str
@@ -362,6 +362,13 @@ class Allocator:
         _check_type("account", account, Account, "chain.account('name')")
         self.account = account
         self._place = chain_id, contract
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.account.address}>"
+
+
+class Allocator(_Signer):
+    """Gives tasks to validators, with its account's signature."""
 
     def assign(self, validator: str, schema: bytes, *, task_id: bytes | None = None) -> Assignment:
         """Give a task to a validator.
@@ -380,27 +387,9 @@ class Allocator:
         message = _assignment(self._place, task_id, schema, unsigned.validator_address)
         return replace(unsigned, allocator_signature=self.account.sign_typed(message))
 
-    def __repr__(self) -> str:
-        return f"<Allocator {self.account.address}>"
 
-
-class Validator:
-    """Says what it found in an upload, with its account's signature.
-
-    Parameters
-    ----------
-    account : Account
-        Holds the key; needs the validator's role in the dataset.
-    chain_id : int
-        Chain (EIP-155).
-    contract : str
-        Address of the index.
-    """
-
-    def __init__(self, account: Account, chain_id: int, contract: str) -> None:
-        _check_type("account", account, Account, "chain.account('name')")
-        self.account = account
-        self._place = chain_id, contract
+class Validator(_Signer):
+    """Says what it found in an upload, with its account's signature."""
 
     def attest(
         self, assignment: Assignment, subject: Subject, *, u_hash: bytes, facts: PublicFacts
@@ -451,9 +440,6 @@ class Validator:
             validator_address=self.account.address,
             allocator_signature=assignment.allocator_signature,
         )
-
-    def __repr__(self) -> str:
-        return f"<Validator {self.account.address}>"
 
 
 # Typed data (EIP-712) -----------------------------------------------------------------------------------

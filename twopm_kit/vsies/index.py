@@ -2,8 +2,7 @@
 
 import operator
 from base64 import b32decode, b32encode
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from html import escape
@@ -204,6 +203,34 @@ class UploadEntry:
         return f"superseded by {self.superseded_by}" if self.superseded_by else "current"
 
 
+# What to do about a refusal of the contract.
+_HINTS: Final = {
+    "unknown dataset": "pass what index.register(...) returned, or find one with index.datasets()",
+    "unknown field": "ask for one of index.dataset(number).field_types",
+    "unknown upload": "find one with index.find(...)",
+    "dataset is closed": "register a dataset of your own: index.register(schema, sender=…)",
+    "fields are not the dataset's": "compare with index.demand(dataset, schema): it names each difference",
+    "schema is not the dataset's": "compare with index.demand(dataset, schema): it names each difference",
+    "already uploaded": "find the upload with index.upload_of(dataset, root); encrypt again for another root",
+    "only the contributor supersedes an upload": "upload without previous=, as a first version",
+    "already superseded": "pass the latest version as previous=: index.entry(number).superseded_by",
+    "only the owner may do this": "send it as index.dataset(number).owner",
+    "upload is deprecated": "attest its newer version, if there is one",
+    "attestation is for another schema": "ask its issuer for one made for the schema of this dataset",
+    "allocator is not trusted here": "ask an allocator in index.allocators(dataset) to assign the task",
+    "validator has not signed this": "bring the attestation unchanged, and for the upload that it names",
+    "validator is not trusted here": "ask a validator in index.validators(dataset)",
+    "allocator and validator are one": "let two parties sign",
+    "contributor attests itself": "ask parties who did not contribute the data",
+    "task was counted before": "ask the allocator for a new task",
+    "ownership was not offered to you": "ask the owner for index.offer(number, account, sender=owner)",
+    "only contributor or owner deprecates": "send it as index.entry(number).contributor",
+    "role was granted before": "nothing is left to do: index.has_role(...) is true",
+    "rows out of range": "pass how many rows the data has, from 1",
+    "size out of range": "pass stored.size, the bytes in storage",
+}
+
+
 class DataIndex(Deployed):
     """A deployed index, as one party sees it through its own connection. Make one with `deploy` or `at`.
 
@@ -218,6 +245,7 @@ class DataIndex(Deployed):
     """
 
     CONTRACT = "DataIndex"
+    HINTS = _HINTS
 
     def __init__(self, chain: Chain, contract: Contract) -> None:
         super().__init__(chain, contract)
@@ -236,7 +264,7 @@ class DataIndex(Deployed):
         structure_hash(_schema(schema).field_types)
         _check_name(schema.name)
         names, kinds = list(schema.field_types), list(schema.field_types.values())
-        receipt = self._send("registerDataset", schema.name, names, kinds, schema.hash, sender=sender)
+        receipt = self.send("registerDataset", schema.name, names, kinds, schema.hash, sender=sender)
         return int(self.event(receipt, "DatasetRegistered")["datasetId"])
 
     def dataset(self, dataset_id: int) -> DatasetEntry:
@@ -282,20 +310,20 @@ class DataIndex(Deployed):
         ContractReverted
             The dataset has no such field, or there is no such dataset.
         """
-        with _explained():
+        with self.explained():
             return str(self.contract.getFieldType(dataset_id, field))
 
     def close(self, dataset_id: int, *, sender: Account) -> Receipt:
         """Take no more uploads to a dataset; its owner may, and the owner of the index."""
-        return self._send("close", dataset_id, sender=sender)
+        return self.send("close", dataset_id, sender=sender)
 
     def offer(self, dataset_id: int, to: "Account | str", *, sender: Account) -> Receipt:
         """Offer the ownership of a dataset (0: of the index); it passes on when it is taken."""
-        return self._send("offer", dataset_id, to, sender=sender)
+        return self.send("offer", dataset_id, to, sender=sender)
 
     def take(self, dataset_id: int, *, sender: Account) -> Receipt:
         """Take over an ownership that was offered to the sender."""
-        return self._send("take", dataset_id, sender=sender)
+        return self.send("take", dataset_id, sender=sender)
 
     # Uploads --------------------------------------------------------------------------------------------
 
@@ -396,7 +424,7 @@ class DataIndex(Deployed):
             The contract refuses; the reason says why.
         """
         entry = self.demand(dataset_id, schema, root=root, contributor=sender, previous=previous)
-        receipt = self._send(
+        receipt = self.send(
             "uploadData",
             dataset_id,
             _root(root),
@@ -461,7 +489,7 @@ class DataIndex(Deployed):
         if not isinstance(reason, str):
             raise IndexRefused(f"reason is a {type(reason).__name__}", hint="pass a short sentence")
         digest = bytes(keccak(reason.encode())) if reason else ZERO
-        return self._send("deprecate", upload_id, digest, sender=sender)
+        return self.send("deprecate", upload_id, digest, sender=sender)
 
     # Attestations ---------------------------------------------------------------------------------------
 
@@ -469,13 +497,13 @@ class DataIndex(Deployed):
         self, dataset_id: int, account: "Account | str", role: "Role | str", *, sender: Account
     ) -> Receipt:
         """Trust an account as a dataset's ``"validator"`` or ``"allocator"``; the dataset's owner may."""
-        return self._send("grant", dataset_id, account, _role(role), sender=sender)
+        return self.send("grant", dataset_id, account, _role(role), sender=sender)
 
     def revoke(
         self, dataset_id: int, account: "Account | str", role: "Role | str", *, sender: Account
     ) -> Receipt:
         """Trust it no more; attestations that were counted stay."""
-        return self._send("revoke", dataset_id, account, _role(role), sender=sender)
+        return self.send("revoke", dataset_id, account, _role(role), sender=sender)
 
     def has_role(self, dataset_id: int, account: "Account | str", role: "Role | str") -> bool:
         """Tell whether a dataset trusts an account in a role."""
@@ -523,7 +551,7 @@ class DataIndex(Deployed):
                 hint="read it with Attestation.from_json, and pass the number of the upload before it",
             )
         a = attestation
-        return self._send(
+        return self.send(
             "attest",
             upload_id,
             a.task_id,
@@ -650,10 +678,6 @@ class DataIndex(Deployed):
             faults.append(f"upload {previous} is of {before.contributor}, who alone may supersede it")
         return faults
 
-    def _send(self, method: str, *arguments: Any, sender: Account) -> Receipt:
-        with _explained():
-            return self.send(method, *arguments, sender=sender)
-
     def _repr_html_(self) -> str:
         datasets, uploads = self.contract.dataset_count(), self.contract.upload_count()
         facts = {"datasets": f"{datasets:,}", "uploads": f"{uploads:,}"}
@@ -748,44 +772,6 @@ def _entry(said: Mapping[str, Any], block: int) -> UploadEntry:
         deprecated=False,
         block=block,
     )
-
-
-# What to do about a refusal of the contract.
-_HINTS: Final = {
-    "unknown dataset": "pass what index.register(...) returned, or find one with index.datasets()",
-    "unknown field": "ask for one of index.dataset(number).field_types",
-    "unknown upload": "find one with index.find(...)",
-    "dataset is closed": "register a dataset of your own: index.register(schema, sender=…)",
-    "fields are not the dataset's": "compare with index.demand(dataset, schema): it names each difference",
-    "schema is not the dataset's": "compare with index.demand(dataset, schema): it names each difference",
-    "already uploaded": "find the upload with index.upload_of(dataset, root); encrypt again for another root",
-    "only the contributor supersedes an upload": "upload without previous=, as a first version",
-    "already superseded": "pass the latest version as previous=: index.entry(number).superseded_by",
-    "only the owner may do this": "send it as index.dataset(number).owner",
-    "upload is deprecated": "attest its newer version, if there is one",
-    "attestation is for another schema": "ask its issuer for one made for the schema of this dataset",
-    "allocator is not trusted here": "ask an allocator in index.allocators(dataset) to assign the task",
-    "validator has not signed this": "bring the attestation unchanged, and for the upload that it names",
-    "validator is not trusted here": "ask a validator in index.validators(dataset)",
-    "allocator and validator are one": "let two parties sign",
-    "contributor attests itself": "ask parties who did not contribute the data",
-    "task was counted before": "ask the allocator for a new task",
-    "ownership was not offered to you": "ask the owner for index.offer(number, account, sender=owner)",
-    "only contributor or owner deprecates": "send it as index.entry(number).contributor",
-    "role was granted before": "nothing is left to do: index.has_role(...) is true",
-    "rows out of range": "pass how many rows the data has, from 1",
-    "size out of range": "pass stored.size, the bytes in storage",
-}
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say what to do about a refusal of the contract."""
-    try:
-        yield
-    except ContractReverted as refused:
-        hint = _HINTS.get(refused.reason, refused.hint)
-        raise ContractReverted(refused.message, reason=refused.reason, hint=hint) from refused
 
 
 def _differences(registered: Mapping[str, str], planned: Mapping[str, str]) -> list[str]:

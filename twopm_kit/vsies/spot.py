@@ -11,8 +11,7 @@ probability (1 - f)^k. `detects` and `rows_needed` reckon with that, and with re
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 from twopm_kit.chain import Account, Receipt
 from twopm_kit.chain.abi import address_of
 from twopm_kit.chain.deployed import Deployed, facts_table
-from twopm_kit.errors import ContractReverted, DataError, ProofRefused
+from twopm_kit.errors import DataError, ProofRefused
 from twopm_kit.vsies.field import is_number
 from twopm_kit.vsies.rows import RowCommitment, RowLayout, RowOpening
 
@@ -114,6 +113,16 @@ class RowCheck:
         return f"<p><strong>Check {self.check_id}</strong></p>{facts_table(facts)}"
 
 
+# What to do about a refusal of the contract.
+_HINTS: Final = {
+    "number of draws out of range": "pass rows= from 1 to 1024",
+    "the block that draws is not there yet": "wait until block check.decided_by is there; a local chain goes "
+    "there with chain.mine(SpotCheck.DELAY + 1)",
+    "not drawn yet": "wait until block check.decided_by is there, then call open or draw",
+    "only the contributor opens": "send it as check.contributor",
+}
+
+
 class SpotCheck(Deployed):
     """A deployed ``SpotCheck``, as one party sees it. Make one with `deploy` or `at`.
 
@@ -123,23 +132,11 @@ class SpotCheck(Deployed):
     """
 
     CONTRACT: ClassVar[str] = "SpotCheck"
+    HINTS = _HINTS
     #: Blocks from a commitment to the block that decides which rows are drawn.
     DELAY: Final = 4
     #: Blocks after that one in which the draw can be kept; later the rows must be committed to again.
     REACH: Final = 256
-
-    def send(
-        self, method: str, *arguments: Any, sender: Account, value: int = 0, blobs: Sequence[bytes] = ()
-    ) -> Receipt:
-        """Send one transaction, with coins in wei and blobs (EIP-4844) if there are any.
-
-        Raises
-        ------
-        ContractReverted
-            The contract refuses; its ``reason`` says why, and nothing has changed.
-        """
-        with _explained():
-            return super().send(method, *arguments, sender=sender, value=value, blobs=blobs)
 
     # The contributor's side -----------------------------------------------------------------------------
 
@@ -292,7 +289,7 @@ class SpotCheck(Deployed):
         ContractReverted
             There is no such check, or nothing is drawn yet.
         """
-        with _explained():
+        with self.explained():
             return [int(row) for row in self.contract.drawn_rows(check_id)]
 
     def attempts(self, contributor: "Account | str", subject: int) -> int:
@@ -456,26 +453,6 @@ def _held(commitment: Any) -> RowCommitment:
             hint="pass RowCommitment(schema, schema.validate(frame), secret) after the number",
         )
     return commitment
-
-
-# What to do about a refusal of the contract.
-_HINTS: Final = {
-    "number of draws out of range": "pass rows= from 1 to 1024",
-    "the block that draws is not there yet": "wait until block check.decided_by is there; a local chain goes "
-    "there with chain.mine(SpotCheck.DELAY + 1)",
-    "not drawn yet": "wait until block check.decided_by is there, then call open or draw",
-    "only the contributor opens": "send it as check.contributor",
-}
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say what to do about a refusal of the contract."""
-    try:
-        yield
-    except ContractReverted as refused:
-        hint = _HINTS.get(refused.reason, refused.hint)
-        raise ContractReverted(refused.message, reason=refused.reason, hint=hint) from refused
 
 
 def _batches(openings: list[RowOpening]) -> Iterator[list[RowOpening]]:

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from twopm_kit.errors import SourceError
-from twopm_kit.vsies.sources.base import DataSource, Tick, checked_names, step, write_up
+from twopm_kit.vsies.sources.base import Tick, checked_names, step, write_up
 from twopm_kit.vsies.sources.cells import cast
-from twopm_kit.vsies.sources.files import Place, checked_zip
+from twopm_kit.vsies.sources.files import FileSource, Place, checked_zip
 from twopm_kit.vsies.sources.frames import number_names, plain_array
 from twopm_kit.vsies.sources.registry import reads
 
@@ -23,7 +23,7 @@ __all__ = ["ArraySource", "Npy", "Npz", "Safetensors", "Torch"]
 _HINT = "write it again with numpy.save and plain numbers"
 
 
-class ArraySource(DataSource):
+class ArraySource(FileSource):
     """One array, or several of as many rows each.
 
     The first axis of each array are the rows. An array of one axis is a column of its name; of an array with
@@ -41,8 +41,7 @@ class ArraySource(DataSource):
     """
 
     def __init__(self, place: Place, rows: int, *, columns: Sequence[str] | None = None) -> None:
-        super().__init__(place.shown, rows)
-        self._place = place
+        super().__init__(place, rows)
         self._state = place.state()
         #: name -> (shape, dtype) of each array, from the file's own description
         self._layout = self._describe()
@@ -98,15 +97,6 @@ class ArraySource(DataSource):
     def n_rows(self) -> int:
         """Number of rows."""
         return self._length
-
-    @property
-    def n_bytes(self) -> int | None:
-        """Size of the file."""
-        return self._place.size
-
-    def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the file."""
-        return self._place.sha256()
 
     def _dtypes(self) -> Mapping[str, str]:
         return self._kinds

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from twopm_kit.errors import SourceError
 from twopm_kit.vsies.s3 import bucket_path, open_s3
-from twopm_kit.vsies.sources.base import write_up
+from twopm_kit.vsies.sources.base import DataSource, write_up
 
-__all__ = ["PACKED", "RATIO", "UNPACKED_FLOOR", "Place", "checked_zip"]
+__all__ = ["PACKED", "RATIO", "UNPACKED_FLOOR", "FileSource", "Place", "checked_zip"]
 
 BLOCK = 1 << 20
 #: An archive may unpack to this many times its size …
@@ -381,3 +381,28 @@ def _shown(url: str) -> str:
         return url
     one = urlsplit(url)
     return f"{one.scheme}://{one.netloc.rpartition('@')[2]}{one.path}"
+
+
+class FileSource(DataSource):
+    """Rows of one file: its size and its hash are those of the bytes as stored, however they are read.
+
+    Parameters
+    ----------
+    place : Place
+        The file.
+    rows : int
+        Most rows of a chunk.
+    """
+
+    def __init__(self, place: Place, rows: int) -> None:
+        super().__init__(place.shown, rows)
+        self._place = place
+
+    @property
+    def n_bytes(self) -> int | None:
+        """Size of the file."""
+        return self._place.size
+
+    def fingerprint(self) -> bytes:
+        """Return the SHA-256 of the file; delimiter, sheet and dtypes are not in it."""
+        return self._place.sha256()

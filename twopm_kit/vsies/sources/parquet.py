@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from twopm_kit.errors import SourceError
-from twopm_kit.vsies.sources.base import DataSource, Tick, checked_names, step, write_up
-from twopm_kit.vsies.sources.files import Place
+from twopm_kit.vsies.sources.base import Tick, checked_names, step, write_up
+from twopm_kit.vsies.sources.files import FileSource, Place
 from twopm_kit.vsies.sources.registry import reads
 
 __all__ = ["Parquet"]
@@ -40,7 +40,7 @@ print(json.dumps(sorted(gaps)))
 
 
 @reads(".parquet", ".pq")
-class Parquet(DataSource):
+class Parquet(FileSource):
     """A Parquet file.
 
     Whole numbers of any width are ``int64`` (``Int64`` where the file does not rule out missing ones), floats
@@ -58,8 +58,8 @@ class Parquet(DataSource):
     """
 
     def __init__(self, place: Place, rows: int, *, columns: Sequence[str] | None = None) -> None:
-        super().__init__(place.shown, rows)
-        self._place, self._state = place, place.state()
+        super().__init__(place, rows)
+        self._state = place.state()
         lacking = self._lacking()
         with self._file() as file:
             schema, metadata = file.schema_arrow, file.metadata
@@ -161,15 +161,6 @@ class Parquet(DataSource):
     def n_rows(self) -> int:
         """Number of rows, as the file states it."""
         return self._length
-
-    @property
-    def n_bytes(self) -> int | None:
-        """Size of the file."""
-        return self._place.size
-
-    def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the file."""
-        return self._place.sha256()
 
     def _dtypes(self) -> Mapping[str, str]:
         return self._kinds

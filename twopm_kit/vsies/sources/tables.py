@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from twopm_kit.errors import SourceError
-from twopm_kit.vsies.sources.base import DataSource, Tick, checked_names, step, write_up
+from twopm_kit.vsies.sources.base import Tick, checked_names, step, write_up
 from twopm_kit.vsies.sources.cells import build, cast, checked_dtypes, dtype_of, kinds_allowed
-from twopm_kit.vsies.sources.files import Place, Unpacked
+from twopm_kit.vsies.sources.files import FileSource, Place, Unpacked
 from twopm_kit.vsies.sources.registry import reads
 
 __all__ = ["DELIMITERS", "MISSING", "TextTable"]
@@ -63,7 +63,7 @@ class _Survey:
 
 
 @reads(".csv", ".tsv", ".txt")
-class TextTable(DataSource):
+class TextTable(FileSource):
     r"""A table of delimited text, plain or compressed (gz, bz2, xz, zst, zip with one file in it).
 
     The rules, all of them enforced over the whole file *before* its first row is given:
@@ -132,8 +132,8 @@ class TextTable(DataSource):
         missing: Sequence[str] = MISSING,
         dtypes: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(place.shown, rows)
-        self._place, self._columns, self._decimal = place, columns, decimal
+        super().__init__(place, rows)
+        self._columns, self._decimal = columns, decimal
         self._missing, self._asked = tuple(missing), checked_dtypes(dtypes)
         if not isinstance(header, bool) and header != "auto":  # 0 is False, and pandas' first line
             raise SourceError(
@@ -178,15 +178,6 @@ class TextTable(DataSource):
     def n_rows(self) -> int | None:
         """Number of rows, or None before the first pass."""
         return None if self._found is None else self._found.rows
-
-    @property
-    def n_bytes(self) -> int | None:
-        """Size of the file as stored."""
-        return self._place.size
-
-    def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the file as stored; how it is read (delimiter, dtypes) is not in it."""
-        return self._place.sha256()
 
     def _decided(self) -> dict[str, str]:
         coding = self._encoding.removesuffix("-sig")

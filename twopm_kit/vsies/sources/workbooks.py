@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from twopm_kit.errors import SourceError
-from twopm_kit.vsies.sources.base import CELLS, DataSource, Tick, checked_names, redacted, step
+from twopm_kit.vsies.sources.base import CELLS, Tick, checked_names, redacted, step
 from twopm_kit.vsies.sources.cells import build, checked_dtypes, dtype_of, kind, kinds_allowed
-from twopm_kit.vsies.sources.files import Place, checked_zip
+from twopm_kit.vsies.sources.files import FileSource, Place, checked_zip
 from twopm_kit.vsies.sources.registry import reads
 
 __all__ = ["Workbook"]
@@ -56,7 +56,7 @@ for row in table.iter_rows():
 
 
 @reads(".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
-class Workbook(DataSource):
+class Workbook(FileSource):
     """One sheet of a workbook, by the values that were last saved in it; nothing is calculated.
 
     The first row that is not empty is the header if ``header=True``, data if ``header=False``; with
@@ -92,7 +92,7 @@ class Workbook(DataSource):
         columns: Sequence[str] | None = None,
         dtypes: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(place.shown, rows)
+        super().__init__(place, rows)
         if not isinstance(header, bool) and header != "auto":  # 0 is False, and pandas' first line
             raise SourceError(
                 f"header must be True, False or 'auto', not {header!r}", hint="pass one of them"
@@ -103,7 +103,6 @@ class Workbook(DataSource):
             or (isinstance(sheet, int) and sheet < 0)
         ):
             raise SourceError(f"sheet must be a number from 0 or a name, not {sheet!r}", hint="pass sheet=0")
-        self._place = place
         about, table = self._sheet(sheet)
         self._about = (
             f"{about['sheet']!r} of {len(about['sheets'])}: {', '.join(map(repr, about['sheets'][:8]))}"
@@ -213,15 +212,6 @@ class Workbook(DataSource):
     def n_rows(self) -> int:
         """Number of rows with a value."""
         return len(self._frame)
-
-    @property
-    def n_bytes(self) -> int | None:
-        """Size of the file."""
-        return self._place.size
-
-    def fingerprint(self) -> bytes:
-        """Return the SHA-256 of the file; which sheet is read is not in it."""
-        return self._place.sha256()
 
     def _dtypes(self) -> Mapping[str, str]:
         return {str(name): str(dtype) for name, dtype in self._frame.dtypes.items()}
